@@ -1,0 +1,3 @@
+module github.com/mayfly-ctf/mayfly/shared/sdk
+
+go 1.26.0
