@@ -21,9 +21,6 @@ const (
 	InstanceDeleting  EventType = "instance.deleting"
 	InstanceFailed    EventType = "instance.failed"
 	InstanceDestroyed EventType = "instance.deleted"
-	// PoolShort asks for one more look at a pool that could not be filled in one
-	// go.
-	PoolShort EventType = "pool.short"
 )
 
 // An Event tells that something happened. It is a hint: it may come twice,

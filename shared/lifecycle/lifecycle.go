@@ -1,0 +1,170 @@
+// Package lifecycle brings one instance to where its record asks: deployed,
+// updated, or destroyed and forgotten. The verbs record wishes; this package
+// alone fulfils them, under the instance's lease. It knows the roles of
+// package ctf, and nothing of Redis or Pulumi.
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
+)
+
+// retries is how often work is tried again when a part of the system went away
+// under it, a worker for instance. The journal makes that safe.
+const retries = 3
+
+// linger is how long work waits for a lease after its caller left: longer than
+// it takes the lease of a dead process to run out.
+const linger = 30 * time.Second
+
+// A Lifecycle settles instances.
+type Lifecycle struct {
+	leases   ctf.Leaser
+	engine   ctf.Engine
+	announce ctf.Announcer
+	limit    time.Duration
+
+	running sync.WaitGroup
+}
+
+// New returns a Lifecycle that gives up on an instance after limit; what it
+// leaves is finished by whoever settles the instance next.
+func New(leases ctf.Leaser, engine ctf.Engine, announce ctf.Announcer, limit time.Duration) *Lifecycle {
+	return &Lifecycle{leases: leases, engine: engine, announce: announce, limit: limit}
+}
+
+// An Outcome is how an instance was left.
+type Outcome struct {
+	// Instance is the record, unless Gone.
+	Instance ctf.Instance
+	// Gone: there is no such instance, now.
+	Gone bool
+	// Destroyed: it was this call that destroyed it.
+	Destroyed bool
+}
+
+// Settle brings an instance to where its record asks, waiting for its lease
+// first. It may be called any number of times, by anybody, at once: one works,
+// the others find the work done. The error is why the record's wish could not
+// be fulfilled; the Outcome is valid all the same.
+//
+// When ctx ends Settle returns its cause, but the work goes on; see Drain.
+func (l *Lifecycle) Settle(ctx context.Context, key ctf.InstanceKey) (Outcome, error) {
+	type result struct {
+		outcome Outcome
+		err     error
+	}
+	done := make(chan result, 1)
+	l.running.Go(func() {
+		working, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.limit)
+		defer cancel()
+		waiting, cancel := context.WithCancel(working)
+		defer cancel()
+		defer context.AfterFunc(ctx, func() {
+			select {
+			case <-time.After(linger):
+				cancel()
+			case <-waiting.Done():
+			}
+		})()
+		outcome, err := l.settle(working, waiting, key)
+		l.announce.Announce(key.Challenge)
+		done <- result{outcome, err}
+	})
+	select {
+	case r := <-done:
+		return r.outcome, r.err
+	case <-ctx.Done():
+		return Outcome{}, context.Cause(ctx)
+	}
+}
+
+// Validate runs a scenario without making anything. A scenario that can't be
+// run with these settings is a Scenario* error.
+func (l *Lifecycle) Validate(ctx context.Context, key ctf.ChallengeKey, scenario ctf.Scenario, additional map[string]string) error {
+	return l.engine.Preview(ctx, ctf.Program{
+		Scenario:   scenario,
+		Instance:   ctf.InstanceKey{Challenge: key, Identity: ctf.NewIdentity()},
+		Additional: additional,
+	})
+}
+
+// Drain waits until no work is running, or ctx ends. No Settle may begin
+// meanwhile.
+func (l *Lifecycle) Drain(ctx context.Context) error {
+	idle := make(chan struct{})
+	go func() {
+		l.running.Wait()
+		close(idle)
+	}()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for running deployments: %w", context.Cause(ctx))
+	}
+}
+
+// settle waits for the lease until waiting ends, and works until ctx ends.
+func (l *Lifecycle) settle(ctx, waiting context.Context, key ctf.InstanceKey) (Outcome, error) {
+	lease, err := l.leases.Lease(waiting, key)
+	if isGone(err) {
+		return Outcome{Gone: true}, nil
+	}
+	if err != nil {
+		return Outcome{}, fmt.Errorf("lease instance %s: %w", key.Identity, err)
+	}
+	defer lease.Release()
+
+	var failure error
+	for tries := 1; ; tries++ {
+		work, err := lease.Load(ctx)
+		if isGone(err) {
+			return Outcome{Gone: true}, failure
+		}
+		if err != nil {
+			return Outcome{}, errors.Join(failure, fmt.Errorf("load instance %s: %w", key.Identity, err))
+		}
+		job := job{l, lease, work, tries > retries}
+		switch work.Instance.State {
+		case ctf.Pending:
+			err = job.deploy(ctx)
+		case ctf.Updating:
+			err = job.update(ctx)
+		case ctf.Deleting:
+			if err = job.destroy(ctx); err == nil {
+				return Outcome{Gone: true, Destroyed: true}, failure
+			}
+		default:
+			return Outcome{Instance: work.Instance}, failure
+		}
+		var recorded *recordedError
+		switch {
+		case err == nil, errors.Is(err, ctf.ErrSuperseded):
+		case errors.As(err, &recorded) && work.Instance.State != ctf.Deleting:
+			failure = recorded.error
+		case isAway(err) && tries <= retries:
+		case failure != nil:
+			return Outcome{Instance: work.Instance}, failure
+		default:
+			return Outcome{Instance: work.Instance}, err
+		}
+	}
+}
+
+// A recordedError is a failure that the record tells of; what it asks for now
+// is another thing.
+type recordedError struct{ error }
+
+func (e *recordedError) Unwrap() error { return e.error }
+
+func isGone(err error) bool { return ctf.ReasonOf(err) == ctf.ReasonInstanceNotFound }
+
+// isAway tells whether a part of the system went away, so that the same work
+// may succeed when tried again.
+func isAway(err error) bool { return ctf.ReasonOf(err) == ctf.ReasonUnavailable }
