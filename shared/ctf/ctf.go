@@ -5,6 +5,7 @@ package ctf
 
 import (
 	"fmt"
+	"iter"
 	"unicode"
 	"unicode/utf8"
 )
@@ -82,4 +83,16 @@ type Caller struct {
 // Challenge returns the key of the caller's challenge with that id.
 func (c Caller) Challenge(id ChallengeID) ChallengeKey {
 	return ChallengeKey{Tenant: c.Tenant, ID: id}
+}
+
+// Collect returns everything that a sequence yields, or its first error.
+func Collect[T any](sequence iter.Seq2[T, error]) ([]T, error) {
+	var all []T
+	for item, err := range sequence {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, item)
+	}
+	return all, nil
 }

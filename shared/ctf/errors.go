@@ -4,7 +4,6 @@ import (
 	"errors"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // A Kind is the class of an error; package serve turns it into a status code.
@@ -210,14 +209,6 @@ func CheckPool(minimum, maximum *int64) error {
 	}
 	return &Error{Kind: Invalid, Reason: ReasonPoolerOutOfBounds, Message: "Pooler configuration out of bounds.",
 		Metadata: metadata, Violations: violations}
-}
-
-// CheckUntil returns an error unless the date can be stored and sent.
-func CheckUntil(until *time.Time) error {
-	if until != nil && (until.Year() < 1 || until.Year() > 9999) {
-		return InvalidField("until", "must be between the years 1 and 9999")
-	}
-	return nil
 }
 
 // ReferenceMalformed says that a scenario reference can't be parsed.

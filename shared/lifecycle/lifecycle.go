@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
@@ -21,6 +23,9 @@ const retries = 3
 // linger is how long work waits for a lease after its caller left: longer than
 // it takes the lease of a dead process to run out.
 const linger = 30 * time.Second
+
+// atOnce is how many instances one call settles in parallel.
+const atOnce = 16
 
 // A Lifecycle settles instances.
 type Lifecycle struct {
@@ -55,10 +60,44 @@ type Outcome struct {
 //
 // When ctx ends Settle returns its cause, but the work goes on; see Drain.
 func (l *Lifecycle) Settle(ctx context.Context, key ctf.InstanceKey) (Outcome, error) {
-	type result struct {
-		outcome Outcome
-		err     error
+	select {
+	case r := <-l.start(ctx, key):
+		return r.outcome, r.err
+	case <-ctx.Done():
+		return Outcome{}, context.Cause(ctx)
 	}
+}
+
+// SettleAll settles many instances of a challenge, a few at once, and returns
+// all that went wrong. When ctx ends it returns its cause; what was begun goes
+// on.
+func (l *Lifecycle) SettleAll(ctx context.Context, challenge ctf.ChallengeKey, ids []ctf.Identity) error {
+	var group errgroup.Group
+	group.SetLimit(atOnce)
+	failures := make([]error, len(ids))
+	for i, id := range ids {
+		if ctx.Err() != nil {
+			failures[i] = context.Cause(ctx)
+			break
+		}
+		group.Go(func() error {
+			_, failures[i] = l.Settle(ctx, ctf.InstanceKey{Challenge: challenge, Identity: id})
+			return nil
+		})
+	}
+	_ = group.Wait() // the errors are in failures
+	return errors.Join(failures...)
+}
+
+// Start begins what Settle does and does not wait for it.
+func (l *Lifecycle) Start(ctx context.Context, key ctf.InstanceKey) { l.start(ctx, key) }
+
+type result struct {
+	outcome Outcome
+	err     error
+}
+
+func (l *Lifecycle) start(ctx context.Context, key ctf.InstanceKey) <-chan result {
 	done := make(chan result, 1)
 	l.running.Go(func() {
 		working, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.limit)
@@ -76,12 +115,7 @@ func (l *Lifecycle) Settle(ctx context.Context, key ctf.InstanceKey) (Outcome, e
 		l.announce.Announce(key.Challenge)
 		done <- result{outcome, err}
 	})
-	select {
-	case r := <-done:
-		return r.outcome, r.err
-	case <-ctx.Done():
-		return Outcome{}, context.Cause(ctx)
-	}
+	return done
 }
 
 // Validate runs a scenario without making anything. A scenario that can't be

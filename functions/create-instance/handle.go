@@ -1,0 +1,84 @@
+// Package createinstance is the function that gives a source its own instance
+// of a challenge.
+package createinstance
+
+import (
+	"context"
+	"errors"
+
+	"github.com/mayfly-ctf/mayfly/shared/api"
+	instancev1 "github.com/mayfly-ctf/mayfly/shared/api/gen/api/v1/instance"
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
+	"github.com/mayfly-ctf/mayfly/shared/lifecycle"
+)
+
+// attempts bounds how often a repeated request starts over because the
+// deployment that it was waiting for failed.
+const attempts = 3
+
+// A Function creates instances.
+type Function struct {
+	instances ctf.InstanceWriter
+	lifecycle *lifecycle.Lifecycle
+	announce  ctf.Announcer
+}
+
+// New returns the function.
+func New(instances ctf.InstanceWriter, l *lifecycle.Lifecycle, announce ctf.Announcer) *Function {
+	return &Function{instances, l, announce}
+}
+
+// Handle claims an instance from the pool, or else deploys one and returns
+// when it is ready. A deployment that fails leaves nothing. A request with the
+// idempotency key of an earlier one gets that one's instance, and waits for it
+// if need be; of equal requests without a key one succeeds.
+func (f *Function) Handle(
+	ctx context.Context, caller ctf.Caller, req *instancev1.CreateInstanceRequest,
+) (*instancev1.Instance, error) {
+	wanted, err := api.NewReservation(ctx, caller, req)
+	if err != nil {
+		return nil, err
+	}
+	for range attempts {
+		reserved, err := f.instances.Reserve(ctx, wanted)
+		if err != nil {
+			return nil, err
+		}
+		f.announce.Announce(wanted.Challenge)
+		if reserved.Replaced != "" {
+			f.lifecycle.Start(ctx, ctf.InstanceKey{Challenge: wanted.Challenge, Identity: reserved.Replaced})
+		}
+		if reserved.Claimed {
+			return api.Instance(reserved.Instance), nil
+		}
+		outcome, err := f.lifecycle.Settle(ctx, reserved.Instance.Key)
+		switch {
+		case err != nil:
+			return nil, explain(err)
+		case !outcome.Gone && outcome.Instance.State == ctf.Ready:
+			return api.Instance(outcome.Instance), nil
+		case !reserved.Attached:
+			return nil, ctf.InstanceDeleted(wanted.Challenge.ID, wanted.Source)
+		}
+	}
+	return nil, ctf.DeploymentFailed("the instance that this request was waiting for could not be deployed", nil)
+}
+
+// explain puts an error about the scenario in terms of this request, which has
+// no field for it: the scenario was fine when the challenge was registered.
+func explain(err error) error {
+	e, ok := errors.AsType[*ctf.Error](err)
+	if !ok {
+		return err
+	}
+	switch e.Reason {
+	case ctf.ReasonOCIInteraction, ctf.ReasonReferenceNotFound, ctf.ReasonReferenceMalformed:
+		return ctf.RegistryFailed(e.Metadata["reference"], err)
+	case ctf.ReasonScenarioMismatch:
+		without := *e
+		without.Violations = nil
+		return &without
+	default:
+		return err
+	}
+}

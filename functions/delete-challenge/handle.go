@@ -1,0 +1,56 @@
+// Package deletechallenge is the function that removes a challenge with all
+// its instances.
+package deletechallenge
+
+import (
+	"context"
+
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/mayfly-ctf/mayfly/shared/api"
+	challengev1 "github.com/mayfly-ctf/mayfly/shared/api/gen/api/v1/challenge"
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
+	"github.com/mayfly-ctf/mayfly/shared/lifecycle"
+)
+
+// A Function removes challenges.
+type Function struct {
+	challenges ctf.ChallengeWriter
+	lifecycle  *lifecycle.Lifecycle
+	announce   ctf.Announcer
+}
+
+// New returns the function.
+func New(challenges ctf.ChallengeWriter, l *lifecycle.Lifecycle, announce ctf.Announcer) *Function {
+	return &Function{challenges, l, announce}
+}
+
+// Handle marks the challenge and its instances, destroys those, and forgets
+// the challenge once nothing is left of them. Until then it stays visible, and
+// a call that failed may be repeated. Of equal calls at once one succeeds and
+// the others find nothing.
+func (f *Function) Handle(
+	ctx context.Context, caller ctf.Caller, req *challengev1.DeleteChallengeRequest,
+) (*emptypb.Empty, error) {
+	key, err := api.ChallengeKey(caller, req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	first, instances, err := f.challenges.DeleteChallenge(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	f.announce.Announce(key)
+	if err := f.lifecycle.SettleAll(ctx, key, instances); err != nil {
+		return nil, err
+	}
+	removed, err := f.challenges.RemoveChallenge(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	f.announce.Announce(key)
+	if !first && !removed {
+		return nil, ctf.ChallengeNotFound(key.ID)
+	}
+	return &emptypb.Empty{}, nil
+}

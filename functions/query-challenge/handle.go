@@ -1,0 +1,40 @@
+// Package querychallenge is the function that lists challenges.
+package querychallenge
+
+import (
+	"context"
+
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/mayfly-ctf/mayfly/shared/api"
+	challengev1 "github.com/mayfly-ctf/mayfly/shared/api/gen/api/v1/challenge"
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
+)
+
+// A Function lists challenges.
+type Function struct {
+	challenges ctf.ChallengeReader
+}
+
+// New returns the function.
+func New(challenges ctf.ChallengeReader) *Function { return &Function{challenges} }
+
+// Handle sends every challenge of the caller, each with the instances that
+// sources hold of it, as they are found.
+func (f *Function) Handle(
+	ctx context.Context, caller ctf.Caller, _ *emptypb.Empty, send func(*challengev1.Challenge) error,
+) error {
+	for challenge, err := range f.challenges.Challenges(ctx, caller.Tenant) {
+		if err != nil {
+			return err
+		}
+		claimed, err := ctf.Collect(f.challenges.Claimed(ctx, challenge.Key))
+		if err != nil {
+			return err
+		}
+		if err := send(api.Challenge(challenge, claimed)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
