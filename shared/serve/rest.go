@@ -1,0 +1,130 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+
+	challengev1 "github.com/mayfly-ctf/mayfly/shared/api/gen/api/v1/challenge"
+	instancev1 "github.com/mayfly-ctf/mayfly/shared/api/gen/api/v1/instance"
+)
+
+// loopbackBuffer is the size in bytes of the buffer in each direction between
+// REST and the calls.
+const loopbackBuffer = 256 << 10
+
+// A rest translates REST to gRPC and sends it to the calls over a connection
+// in memory. So JSON, the framing of streams and the bodies of errors are those
+// of grpc-gateway, which clients know.
+type rest struct {
+	mux    *runtime.ServeMux
+	conn   *grpc.ClientConn
+	server *http.Server
+	served sync.WaitGroup
+}
+
+// newREST starts serving the calls in memory. The caller closes it.
+func newREST(ctx context.Context, calls http.Handler) (*rest, error) {
+	l := bufconn.Listen(loopbackBuffer)
+	conn, err := grpc.NewClient("passthrough:///calls",
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDisableServiceConfig(),
+		// Answers are our own, of any size.
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))
+	if err != nil {
+		return nil, fmt.Errorf("connect REST to the calls: %w", err)
+	}
+	r := &rest{
+		mux: runtime.NewServeMux(
+			// An escaped slash is part of an id, not a separator.
+			runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptReserved),
+			runtime.WithIncomingHeaderMatcher(passHeader)),
+		conn:   conn,
+		server: newServer(calls),
+	}
+	r.served.Go(func() { _ = r.server.Serve(l) }) // It ends by close alone.
+	if err := r.register(ctx); err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *rest) register(ctx context.Context) error {
+	err := challengev1.RegisterChallengeStoreHandlerClient(ctx, r.mux, challengev1.NewChallengeStoreClient(r.conn))
+	if err != nil {
+		return fmt.Errorf("register REST of challenges: %w", err)
+	}
+	err = instancev1.RegisterInstanceManagerHandlerClient(ctx, r.mux, instancev1.NewInstanceManagerClient(r.conn))
+	if err != nil {
+		return fmt.Errorf("register REST of instances: %w", err)
+	}
+	return nil
+}
+
+func (r *rest) close() {
+	_ = r.conn.Close()
+	_ = r.server.Close()
+	r.served.Wait()
+}
+
+// passHeader tells under which name a header reaches the calls.
+func passHeader(name string) (string, bool) {
+	if strings.EqualFold(name, "Idempotency-Key") {
+		return "idempotency-key", true
+	}
+	return runtime.DefaultHeaderMatcher(name)
+}
+
+// ServeHTTP answers one REST request.
+func (r *rest) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	escaped := *req.URL
+	// The mux unescapes Path once more when RawPath is empty, which it is for
+	// most paths: 100%25 would become 100%, and that an error.
+	escaped.RawPath = req.URL.EscapedPath()
+	req = req.WithContext(req.Context()) // a copy, to be changed
+	req.URL = &escaped
+	req.Body = &limitedBody{ReadCloser: req.Body, left: maxMessage}
+	r.mux.ServeHTTP(w, req)
+}
+
+var errBodyTooLong = errors.New("the request body is longer than 4 MiB")
+
+// maxDiscarded is how much of a body that is too long is read all the same,
+// in bytes, because many clients look at an answer only once they have sent
+// everything.
+const maxDiscarded = 64 << 20
+
+// A limitedBody fails once more than left bytes were read from it.
+type limitedBody struct {
+	io.ReadCloser
+	left int
+}
+
+// Read reads up to the limit.
+func (b *limitedBody) Read(p []byte) (int, error) {
+	if b.left < 0 {
+		return 0, errBodyTooLong
+	}
+	if len(p) > b.left+1 {
+		p = p[:b.left+1] // One more tells a body that is too long from one that is just not.
+	}
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= n; b.left < 0 {
+		_, _ = io.CopyN(io.Discard, b.ReadCloser, maxDiscarded)
+		return 0, errBodyTooLong
+	}
+	return n, err
+}
