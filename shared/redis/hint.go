@@ -1,0 +1,156 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"iter"
+
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
+)
+
+// Hints lie in other slots than the records that they lead to. A verb writes
+// its hints, then runs its script with the time of the oldest of them; a script
+// that comes more than 25 s later refuses. A reader that finds nothing behind a
+// hint takes it away if it was more than a minute old before the reader looked.
+// So nothing that is on record is ever without its hint, and neither waits for
+// the other. Clocks of cluster nodes may differ by half a minute.
+
+// errStale: the script came too long after its hints.
+var errStale = errors.New("the process was held up for long between announcing a step and taking it")
+
+// A hinted is what a verb has to know of the hints that it wrote.
+type hinted struct {
+	at    string // the oldest
+	fires string // when its announcement is looked at; "" without one
+}
+
+func hintCall(key string, fields ...string) call {
+	args := make([]any, 0, 2*len(fields))
+	for _, field := range fields {
+		args = append(args, "+field", field)
+	}
+	return call{"hint", key, args}
+}
+
+func lookCall(e dueEntry) call { return call{"look", dueKey, []any{"member", e.String()}} }
+
+// announced writes hints and runs the step that they announce, once more if it
+// came too late.
+func (s *Store) announced(ctx context.Context, hints []call, step func(hinted) call) (reply, hinted, error) {
+	for attempt := 1; ; attempt++ {
+		h, err := s.announce(ctx, hints)
+		if err != nil {
+			return nil, h, err
+		}
+		r, err := s.run(ctx, step(h))
+		if err != nil || r.status() != "stale" {
+			return r, h, err
+		}
+		if attempt == 2 {
+			return nil, h, ctf.StoreUnavailable(errStale)
+		}
+	}
+}
+
+func (s *Store) announce(ctx context.Context, hints []call) (hinted, error) {
+	replies, err := s.runAll(ctx, hints)
+	if err != nil {
+		return hinted{}, err
+	}
+	var h hinted
+	for _, r := range replies {
+		if at := r.text(1); h.at == "" || earlier(at, h.at) {
+			h.at = at
+		}
+		if r.text(2) != "" {
+			h.fires = r.text(2)
+		}
+	}
+	return h, nil
+}
+
+// earlier compares two instants as scripts write them.
+func earlier(a, b string) bool {
+	as, an, errA := parseParts(a)
+	bs, bn, errB := parseParts(b)
+	return errA == nil && errB == nil && (as < bs || as == bs && an < bn)
+}
+
+// sharpen adds exact dates for instances that end before the announcement
+// fires. The ends are identity and instant in turn.
+func (s *Store) sharpen(ctx context.Context, key ctf.ChallengeKey, h hinted, ends ...string) error {
+	args := []any{}
+	for n := 0; n+1 < len(ends); n += 2 {
+		if ends[n+1] != "" && earlier(ends[n+1], h.fires) {
+			args = append(args, "+next", dueEntry{dueInstance, key, ends[n]}.member(), "+by", scoreAfter(ends[n+1]))
+		}
+	}
+	if len(args) == 0 {
+		return nil
+	}
+	_, err := s.run(ctx, call{"due_settle", dueKey, args})
+	return err
+}
+
+// hints yields the fields of an index page by page, and takes away those of
+// each page that found nothing.
+func (s *Store) hints(ctx context.Context, key string, find func(page []string) (absent []bool, err error)) error {
+	seen := map[string]bool{} // a scan may name a field twice
+	for cursor := "0"; ; {
+		r, err := s.run(ctx, call{"hint_page", key, []any{"cursor", cursor}})
+		if err != nil {
+			return err
+		}
+		var page, touched []string
+		for found := r.strings(2); len(found) > 0; found = found[2:] {
+			if !seen[found[0]] {
+				seen[found[0]] = true
+				page, touched = append(page, found[0]), append(touched, found[1])
+			}
+		}
+		absent, err := find(page)
+		if err != nil {
+			return err
+		}
+		if err := s.unhint(ctx, key, page, touched, absent); err != nil {
+			return err
+		}
+		if cursor = r.text(1); cursor == "0" {
+			return nil
+		}
+	}
+}
+
+func (s *Store) unhint(ctx context.Context, key string, page, touched []string, absent []bool) error {
+	var args []any
+	for n, field := range page {
+		if absent[n] && touched[n] != "" {
+			args = append(args, "+field", field, "+touched", touched[n])
+		}
+	}
+	if len(args) == 0 {
+		return nil
+	}
+	_, err := s.run(ctx, call{"unhint", key, args})
+	return err
+}
+
+// errStopped ends a walk because its reader wants no more.
+var errStopped = errors.New("the reader stopped")
+
+// sequence makes an iterator of a walk that calls yield for each value and
+// returns errStopped once that is false.
+func sequence[T any](walk func(yield func(T) error) error) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		err := walk(func(value T) error {
+			if !yield(value, nil) {
+				return errStopped
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errStopped) {
+			var none T
+			yield(none, err)
+		}
+	}
+}

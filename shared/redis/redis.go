@@ -1,0 +1,113 @@
+// Package redis keeps challenges, instances, leases and the outbox in Redis:
+// records, the indexes that find them, and the atomic scripts that change them.
+// It knows Redis and the domain, and nothing of engines, wire formats or verbs.
+//
+// Each change is one Lua script on the keys of one challenge, which share a
+// slot; rules.lua holds every rule once. What lies across challenges is a hint,
+// written before the record and verified by its reader. keys.go is the whole key
+// space, and shared/docs/states.md the table that the scripts follow.
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	defaultLeaseTTL = 20 * time.Second
+	// callTimeout bounds every call, its repetitions after a lost connection
+	// included.
+	callTimeout = 10 * time.Second
+	// pageSize is how many records or hints are read in one go.
+	pageSize = 100
+)
+
+// Options say where the store is and how it behaves.
+type Options struct {
+	// URL is redis://, rediss:// or unix:// for one server, with several
+	// comma-separated addresses or as redis+cluster:// for a Redis Cluster, and
+	// with ?master_name=NAME or as redis+sentinel:// for Sentinel. Everything
+	// else that go-redis reads from a URL may stand in its query.
+	URL string
+	// Keys encrypt what is secret. They are required.
+	Keys *Keyring
+	// LeaseTTL is how long a lease outlives a holder that died; 0 is 20 seconds.
+	LeaseTTL time.Duration
+}
+
+// A Store is all state of Mayfly. It is safe for concurrent use, and any number
+// of processes may have one on the same Redis.
+type Store struct {
+	client   redis.UniversalClient
+	keys     *Keyring
+	leaseTTL time.Duration
+	scripts  map[string]*redis.Script
+	encoder  *zstd.Encoder
+	decoder  *zstd.Decoder
+	shift    atomic.Int64 // nanoseconds
+}
+
+var (
+	_ ctf.ChallengeReader = (*Store)(nil)
+	_ ctf.ChallengeWriter = (*Store)(nil)
+	_ ctf.InstanceReader  = (*Store)(nil)
+	_ ctf.InstanceWriter  = (*Store)(nil)
+	_ ctf.PoolWriter      = (*Store)(nil)
+	_ ctf.DueReader       = (*Store)(nil)
+	_ ctf.Auditor         = (*Store)(nil)
+	_ ctf.Outbox          = (*Store)(nil)
+	_ ctf.Leaser          = (*Store)(nil)
+)
+
+// Open connects to Redis. It returns a StoreUnavailable error when Redis does
+// not answer, and any other error when the options can never work.
+func Open(ctx context.Context, options Options) (*Store, error) {
+	if options.Keys == nil {
+		return nil, errors.New("open the store: no encryption keys given")
+	}
+	s := &Store{keys: options.Keys, leaseTTL: options.LeaseTTL}
+	if s.leaseTTL == 0 {
+		s.leaseTTL = defaultLeaseTTL
+	}
+	var err error
+	if s.scripts, err = loadScripts(); err != nil {
+		return nil, fmt.Errorf("open the store: %w", err)
+	}
+	if s.encoder, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1)); err != nil {
+		return nil, fmt.Errorf("open the store: %w", err)
+	}
+	if s.decoder, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxUnpacked)); err != nil {
+		return nil, fmt.Errorf("open the store: %w", err)
+	}
+	if s.client, err = connect(options.URL); err != nil {
+		return nil, fmt.Errorf("open the store: %w", err)
+	}
+	if err := s.Ping(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the store: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+// Close ends all connections. Leases should be released before.
+func (s *Store) Close() error {
+	s.decoder.Close()
+	return s.client.Close()
+}
+
+// Ping returns a StoreUnavailable error unless Redis answers.
+func (s *Store) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return failure(ctx, "ping", s.client.Ping(ctx).Err())
+}
+
+// Shift moves the clock that this store's scripts go by, for tests. Leases are
+// not affected: their time is Redis' own.
+func (s *Store) Shift(by time.Duration) { s.shift.Add(int64(by)) }

@@ -1,0 +1,3 @@
+local r, stands = guard()
+if not r then return { stands } end
+return standing(r)

@@ -1,0 +1,11 @@
+local page = redis.call("HSCAN", sources, arg.cursor, "COUNT", 100)
+local found = {}
+for n = 2, #page[2], 2 do
+  local id = page[2][n]
+  local r = read(instance_key(id))
+  if r and visible(r) then
+    table.insert(found, id)
+    table.insert(found, redis.call("HGETALL", instance_key(id)))
+  end
+end
+return { "ok", page[1], found }

@@ -1,0 +1,15 @@
+local c = read(challenge_key)
+if c then
+  -- A repeated command whose first answer was lost.
+  if c.incarnation == arg.incarnation then return { "ok" } end
+  return { "challenge exists" }
+end
+if stale() then return { "stale" } end
+c = setmetatable({}, blank)
+change_challenge(c, "challenge.created", {
+  schema = "1", tenant = arg.tenant, id = arg.id, incarnation = arg.incarnation, generation = "1",
+  reference = arg.reference, digest = arg.digest, timeout = arg.timeout, ends_at = arg.ends_at,
+  additional = arg.additional, min = arg.min, max = arg.max,
+})
+redis.call("PERSIST", outbox) -- it may be left of a former challenge of this id
+return { "ok" }

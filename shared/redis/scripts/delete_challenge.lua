@@ -1,0 +1,13 @@
+local c = read(challenge_key)
+if not c then return { "challenge not found" } end
+if stale() then return { "stale" } end
+local ids = redis.call("SMEMBERS", instances)
+local records = {}
+for _, id in ipairs(ids) do records[id] = read(instance_key(id)) end
+local first = c.deleting == "" or c.deleting == arg.request
+if c.deleting == "" then
+  change_challenge(c, "challenge.updated", { deleting = arg.request })
+end
+redis.call("DEL", claimable)
+for id, r in pairs(records) do doom(id, r) end
+return { first and "first" or "again", ids }

@@ -1,0 +1,8 @@
+if not read(challenge_key) then return { "challenge not found" } end
+local id = redis.call("HGET", sources, arg.source)
+local r = id and read(instance_key(id))
+if not r or ended(r) then return { "instance not found" } end
+if stale() then return { "stale" } end
+if r.state == "deleting" and r.deleted_by ~= arg.request then return { "again", id } end
+doom(id, r)
+return { "first", id }

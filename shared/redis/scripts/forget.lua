@@ -1,0 +1,10 @@
+local id = arg.identity
+local r, stands = guard()
+if not r then return { stands } end
+if r.state ~= "deleting" then return { "superseded", r.state, r.revision } end
+change(id, r, "instance.deleted", {})
+redis.call("DEL", instance_key(id), base_key(id), journal_key(id))
+redis.call("SREM", instances, id)
+redis.call("ZREM", deleting, id)
+if redis.call("HGET", sources, r.source) == id then redis.call("HDEL", sources, r.source) end
+return standing(r)

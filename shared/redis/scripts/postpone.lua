@@ -1,0 +1,2 @@
+redis.call("ZADD", deleting, "XX", score(add(now, arg.by)), arg.identity)
+return { "ok" }
