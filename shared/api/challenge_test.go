@@ -115,7 +115,7 @@ func TestNewChallengeChange(t *testing.T) {
 	t.Parallel()
 	everything := func(paths ...string) *challengev1.UpdateChallengeRequest {
 		return &challengev1.UpdateChallengeRequest{
-			Id: "1", Scenario: proto.String("localhost/a:b"), Timeout: durationpb.New(time.Minute),
+			Id: "1", Scenario: new("localhost/a:b"), Timeout: durationpb.New(time.Minute),
 			Until:      timestamppb.New(*date(t, "2222-12-22T22:22:22Z")),
 			UpdateMask: &fieldmaskpb.FieldMask{Paths: paths},
 			Additional: map[string]string{"k": "v"}, Min: 1, Max: 2,

@@ -87,13 +87,11 @@ func publicError(code connect.Code, err error) *connect.Error {
 
 // eventStatus tells the sender of an event whether sending it again may help:
 // not if the event itself is at fault.
-func eventStatus(err error) int {
-	switch {
-	case err == nil:
-		return http.StatusNoContent
-	case codeOf(context.Background(), err) == connect.CodeInvalidArgument:
+func eventStatus(ctx context.Context, err error) int {
+	switch codeOf(ctx, err) {
+	case connect.CodeInvalidArgument:
 		return http.StatusBadRequest
-	case codeOf(context.Background(), err) == connect.CodeUnavailable:
+	case connect.CodeUnavailable:
 		return http.StatusServiceUnavailable
 	default:
 		return http.StatusInternalServerError

@@ -85,7 +85,7 @@ func TestDrainWaitsForCalls(t *testing.T) {
 	receive(t, b.entered)
 	s.stop()
 	waitUntil(t, "new connections are refused", func() bool {
-		conn, err := net.Dial("tcp", s.addr) //nolint:noctx // It is refused at once or not at all.
+		conn, err := net.Dial("tcp", s.addr)
 		if err == nil {
 			_ = conn.Close()
 		}

@@ -29,19 +29,19 @@ func newEventEndpoint(path string, handle EventHandler, log *slog.Logger) http.H
 			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
 			return
 		}
-		start := time.Now()
+		ctx, start := r.Context(), time.Now()
 		r.Body = http.MaxBytesReader(w, r.Body, maxEvent)
 		e, err := readEvent(r)
 		if err == nil {
-			err = guard(func() error { return handle(r.Context(), e) })
+			err = guard(func() error { return handle(ctx, e) })
 		}
-		logEvent(r.Context(), log, path, e, time.Since(start), err)
+		logEvent(ctx, log, path, e, time.Since(start), err)
 		if err != nil {
 			message, _ := api.Describe(err)
-			http.Error(w, message, eventStatus(err))
+			http.Error(w, message, eventStatus(ctx, err))
 			return
 		}
-		w.WriteHeader(eventStatus(nil))
+		w.WriteHeader(http.StatusNoContent)
 	})
 }
 

@@ -199,7 +199,7 @@ func TestManySlowCallsBlockNobody(t *testing.T) {
 			failed <- err
 		}()
 		go func() {
-			res, err := http.Post(s.url+"/api/v1/instance", "application/json", strings.NewReader("{}")) //nolint:noctx // It ends with the server.
+			res, err := http.Post(s.url+"/api/v1/instance", "application/json", strings.NewReader("{}"))
 			if err == nil {
 				err = res.Body.Close()
 			}

@@ -60,7 +60,7 @@ type Options struct {
 // nil, or an error if they did not end within DrainFor. The contexts of calls
 // do not end with ctx. The listener is closed in any case.
 func Run(ctx context.Context, l net.Listener, o Options) error {
-	defer l.Close() //nolint:errcheck // The server has closed it, save where starting failed.
+	defer l.Close() // The server has closed it already, save where starting failed.
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}

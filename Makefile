@@ -1,0 +1,75 @@
+# Every target that people use has a line after ## that says what it does.
+
+MODULES := shared shared/sdk functions
+GO      := go
+# How many packages are compiled and tested at once.
+JOBS    ?= 2
+BIN     := $(CURDIR)/.bin
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+# The tools have a module of their own, so that what they need does not mix
+# with what the product needs.
+TOOL      := GOWORK=off $(GO) -C .tools build -trimpath -o $(BIN)/
+GENERATE  := buf protoc-gen-go protoc-gen-go-grpc protoc-gen-connect-go protoc-gen-grpc-gateway protoc-gen-openapiv2
+GENERATED := shared/api/gen
+
+.DEFAULT_GOAL := help
+.PHONY: help generate check-generated lint fmt test bench run build clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build .bin/mayfly, which is every verb, the client and `mayfly run`
+	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o $(BIN)/mayfly ./functions/cmd/mayfly
+
+run: build ## Run everything on this machine, on 127.0.0.1:8080
+	$(BIN)/mayfly run
+
+test: ## Test every module, with the race detector
+	@for module in $(MODULES); do \
+		echo "== $$module"; (cd $$module && $(GO) test -race -p $(JOBS) -timeout 10m ./...) || exit 1; \
+	done
+
+bench: ## Measure the verbs over HTTP and print a table
+	cd functions && $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./cmd/mayfly/...
+
+lint: $(BIN)/golangci-lint $(BIN)/buf ## Check style, mistakes and who imports whom
+	cd shared/api && $(BIN)/buf lint
+	@for module in $(MODULES); do \
+		echo "== $$module"; (cd $$module && $(BIN)/golangci-lint run --config $(CURDIR)/.golangci.yml ./...) || exit 1; \
+	done
+
+fmt: $(BIN)/golangci-lint $(BIN)/buf ## Format Go and protos
+	cd shared/api && $(BIN)/buf format -w
+	@for module in $(MODULES); do \
+		(cd $$module && $(BIN)/golangci-lint fmt --config $(CURDIR)/.golangci.yml ./...) || exit 1; \
+	done
+
+generate: $(addprefix $(BIN)/,$(GENERATE)) ## Make shared/api/gen from the protos
+	cd shared/api && $(BIN)/buf generate
+
+check-generated: generate ## Fail if shared/api/gen is not what the protos make
+	@test -z "$$(git status --porcelain -- $(GENERATED))" || \
+		{ git --no-pager diff --stat -- $(GENERATED); git status --short -- $(GENERATED); \
+		echo "$(GENERATED) is stale: run 'make generate' and commit it"; exit 1; }
+
+clean: ## Remove what was built
+	rm -rf $(BIN)
+
+$(BIN)/golangci-lint: .tools/go.mod
+	$(TOOL) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(BIN)/buf: .tools/go.mod
+	$(TOOL) github.com/bufbuild/buf/cmd/buf
+
+$(BIN)/protoc-gen-go: .tools/go.mod
+	$(TOOL) google.golang.org/protobuf/cmd/protoc-gen-go
+
+$(BIN)/protoc-gen-go-grpc: .tools/go.mod
+	$(TOOL) google.golang.org/grpc/cmd/protoc-gen-go-grpc
+
+$(BIN)/protoc-gen-connect-go: .tools/go.mod
+	$(TOOL) connectrpc.com/connect/cmd/protoc-gen-connect-go
+
+$(BIN)/protoc-gen-grpc-gateway $(BIN)/protoc-gen-openapiv2: .tools/go.mod
+	$(TOOL) github.com/grpc-ecosystem/grpc-gateway/v2/$(@F)
