@@ -90,7 +90,7 @@ func (l *lease) Deployed(ctx context.Context, w ctf.Work, r ctf.Result) (ctf.Ins
 }
 
 // Abandon records that the work failed and how the instance is left; see
-// [ctf.Lease]. A deleting instance can only be left deleting.
+// [ctf.Lease]. A pending or deleting instance can only be left deleting.
 func (l *lease) Abandon(ctx context.Context, state ctf.State, failure string) error {
 	switch state {
 	case ctf.Ready, ctf.Deleting, ctf.Failed:

@@ -42,7 +42,7 @@ if r.replaces ~= "" then
   set(instance_key(r.replaces), old, { replacement = "" })
   doom(replaced, old)
 elseif r.state == "pending" and r.source == "" then
-  if behind then return discard() end
+  -- Never behind: an update that raises the generation marks it deleting.
   fields.since, fields.last_renew = now, now
   redis.call("RPUSH", claimable, id)
 elseif r.state == "pending" then

@@ -1,0 +1,487 @@
+package redis_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
+	"github.com/mayfly-ctf/mayfly/shared/redis/redistest"
+)
+
+// TestStates tries every cell of the tables in states.md, on one server: each
+// cell has a challenge and a clock of its own.
+func TestStates(t *testing.T) {
+	t.Parallel()
+	url := redistest.Start(t)
+	first := newEnv(t, url)
+	tables := readTables(t)
+	sections := map[string]func(t *testing.T, c *cell){
+		"An instance that a source holds":         tryHeld,
+		"The pending half of a blue-green update": tryHalf,
+		"A pooled instance":                       tryPooled,
+		"A challenge":                             tryChallenge,
+	}
+	for title, try := range sections {
+		rows := tables[title]
+		if len(rows) == 0 {
+			t.Fatalf("states.md has no table under %q", title)
+		}
+		for n, row := range rows {
+			t.Run(fmt.Sprintf("%s/%s/%s", title, row.verb, row.state), func(t *testing.T) {
+				e := first
+				e.store = open(t, url, first.keys, 0)
+				c := &cell{env: e, key: key(fmt.Sprint(title, n)), verb: row.verb, state: row.state}
+				try(t, c)
+				if got := c.answer + " → " + c.next; got != row.want {
+					t.Errorf("the page says %q, the store %q", row.want, got)
+				}
+			})
+		}
+	}
+}
+
+type row struct{ verb, state, want string }
+
+// readTables reads the tables of states.md by the heading above each.
+func readTables(t *testing.T) map[string][]row {
+	t.Helper()
+	text, err := os.ReadFile("../docs/states.md")
+	check(t, err)
+	tables := map[string][]row{}
+	var title string
+	var states []string
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if heading, ok := strings.CutPrefix(line, "## "); ok {
+			title, states = heading, nil
+			continue
+		}
+		if !strings.HasPrefix(line, "|") || strings.HasPrefix(line, "|---") {
+			continue
+		}
+		cells := strings.Split(strings.Trim(line, "|"), "|")
+		for n := range cells {
+			cells[n] = strings.TrimSpace(cells[n])
+		}
+		if states == nil {
+			states = cells[1:]
+			continue
+		}
+		if len(cells) != len(states)+1 {
+			t.Fatalf("%s: the row of %q has %d cells for %d states", title, cells[0], len(cells)-1, len(states))
+		}
+		for n, want := range cells[1:] {
+			tables[title] = append(tables[title], row{cells[0], states[n], want})
+		}
+	}
+	return tables
+}
+
+// A cell is one try: the verb done to something in the state.
+type cell struct {
+	env
+	key          ctf.ChallengeKey
+	verb, state  string
+	id           ctf.Identity // of the instance in the state
+	answer, next string
+}
+
+const alice ctf.SourceID = "alice"
+
+// word is the answer that an error stands for.
+func word(t *testing.T, err error, ok string) string {
+	t.Helper()
+	switch {
+	case err == nil:
+		return ok
+	case errors.Is(err, ctf.ErrSuperseded):
+		return "superseded"
+	}
+	switch ctf.ReasonOf(err) {
+	case ctf.ReasonChallengeExists:
+		return "challenge exists"
+	case ctf.ReasonChallengeNotFound:
+		return "challenge not found"
+	case ctf.ReasonChallengeExpired:
+		return "challenge expired"
+	case ctf.ReasonInstanceExists:
+		return "exists"
+	case ctf.ReasonInstanceNotFound:
+		return "instance not found"
+	case ctf.ReasonInstanceExpired:
+		return "instance expired"
+	}
+	t.Fatalf("unexpected error: %v", err)
+	return ""
+}
+
+// stateOf is the state of an instance in the words of the page.
+func (c *cell) stateOf(t *testing.T, id ctf.Identity) string {
+	t.Helper()
+	for _, entry := range collect(t, c.store.All(t.Context(), c.key)) {
+		i := entry.Instance
+		if i.Key.Identity != id && (id != "" || i.Source != alice) {
+			continue
+		}
+		end := i.Until
+		if challenge, err := c.store.Challenge(t.Context(), c.key); err == nil && i.Source == "" {
+			end = challenge.Until
+		}
+		if i.State == ctf.Ready && end != nil && end.Before(time.Now()) {
+			return "ended"
+		}
+		return string(i.State)
+	}
+	return "none"
+}
+
+var past = -time.Second
+
+// end makes every instance of the challenge that is ready end now.
+func (c *cell) end(t *testing.T) {
+	t.Helper()
+	c.update(t, c.key, ctf.ChallengeChange{SetTimeout: true, Timeout: &past})
+}
+
+func (c *cell) hold(t *testing.T, state string) {
+	t.Helper()
+	if state == "none" {
+		return
+	}
+	c.id = c.reserveKeyed(t).Instance.Key.Identity
+	if state == "pending" {
+		return
+	}
+	c.deploy(t, c.key, c.id)
+	switch state {
+	case "ended":
+		c.end(t)
+	case "deleting":
+		_, _, err := c.store.DeleteInstance(t.Context(), c.key, alice)
+		check(t, err)
+	case "updating", "failed":
+		c.update(t, c.key, newDigest(ctf.InPlace))
+		if state == "failed" {
+			l := c.lease(t, c.key, c.id)
+			check(t, l.Abandon(t.Context(), ctf.Failed, "it went wrong"))
+			l.Release()
+		}
+	}
+}
+
+func (c *cell) reserveKeyed(t *testing.T) ctf.Reservation {
+	t.Helper()
+	r, err := c.store.Reserve(t.Context(), ctf.ReserveRequest{Challenge: c.key, Source: alice, IdempotencyKey: "once"})
+	check(t, err)
+	return r
+}
+
+func (c *cell) reserveAnswer(t *testing.T, request ctf.ReserveRequest) string {
+	t.Helper()
+	request.Challenge, request.Source = c.key, alice
+	r, err := c.store.Reserve(t.Context(), request)
+	switch {
+	case err != nil:
+		return word(t, err, "")
+	case r.Replaced != "" && r.Replaced == c.id:
+		return "replaced"
+	case r.Attached:
+		return "attached"
+	case r.Claimed:
+		return "claimed"
+	case r.Instance.Key.Identity == c.id:
+		return "reserved"
+	}
+	return "made"
+}
+
+func listed(any bool) string {
+	if any {
+		return "listed"
+	}
+	return "empty"
+}
+
+func tryHeld(t *testing.T, c *cell) {
+	challenge := newChallenge(string(c.key.ID))
+	challenge.Timeout = span(10 * time.Minute)
+	c.create(t, challenge)
+	c.hold(t, c.state)
+	ctx := t.Context()
+	switch c.verb {
+	case "create":
+		c.answer = c.reserveAnswer(t, ctf.ReserveRequest{IdempotencyKey: "other"})
+	case "create, same idempotency key":
+		c.answer = c.reserveAnswer(t, ctf.ReserveRequest{IdempotencyKey: "once"})
+	case "create, pool not empty":
+		c.update(t, c.key, ctf.ChallengeChange{SetMin: true, Pool: ctf.Pool{Min: 1}})
+		c.deploy(t, c.key, c.pooled(t, c.key))
+		c.answer = c.reserveAnswer(t, ctf.ReserveRequest{})
+	case "retrieve":
+		_, err := c.store.Instance(ctx, c.key, alice)
+		c.answer = word(t, err, "found")
+	case "query":
+		mine := slices.ContainsFunc(collect(t, c.store.BySource(ctx, tenant, alice)), func(i ctf.Instance) bool { return i.Key.Challenge == c.key })
+		if claimed := len(collect(t, c.store.Claimed(ctx, c.key))) > 0; claimed != mine {
+			t.Errorf("by source it is listed: %v, by challenge: %v", mine, claimed)
+		}
+		c.answer = listed(mine)
+	case "renew":
+		_, err := c.store.Renew(ctx, c.key, alice)
+		c.answer = word(t, err, "renewed")
+	case "delete":
+		_, first, err := c.store.DeleteInstance(ctx, c.key, alice)
+		c.answer = word(t, err, firstOrAgain(first))
+	default:
+		c.tryShared(t)
+	}
+	c.next = c.stateOf(t, c.id)
+}
+
+func firstOrAgain(first bool) string {
+	if first {
+		return "first"
+	}
+	return "again"
+}
+
+// tryShared are the verbs that tables of instances have in common.
+func (c *cell) tryShared(t *testing.T) {
+	t.Helper()
+	ctx := t.Context()
+	name, detail, _ := strings.Cut(c.verb, ", ")
+	switch name {
+	case "delete challenge":
+		first, _, err := c.store.DeleteChallenge(ctx, c.key)
+		c.answer = word(t, err, firstOrAgain(first))
+	case "update":
+		c.answer = c.updateAnswer(t, detail)
+	case "deployed", "abandon", "forget":
+		c.answer = c.leaseAnswer(t, name, detail)
+	case "expire":
+		c.store.Shift(3 * time.Minute)
+		c.answer = "nothing"
+		if slices.Contains(c.due(t), c.id) {
+			c.answer = "due"
+		}
+	case "reconcile":
+		c.answer = "nothing"
+		if _, ok := c.find(t, c.key, c.id); ok {
+			c.answer = "seen"
+		}
+	default:
+		t.Fatalf("the test does not know the verb %q", c.verb)
+	}
+}
+
+func (c *cell) updateAnswer(t *testing.T, detail string) string {
+	t.Helper()
+	change := ctf.ChallengeChange{}
+	switch detail {
+	case "terms only":
+	case "pool off":
+		change.SetMin = true
+	default:
+		change = newDigest(ctf.Strategy(detail))
+		change.Scenario.Digest = "sha256:3"
+	}
+	before, _ := c.find(t, c.key, c.id)
+	u := c.update(t, c.key, change)
+	after, _ := c.find(t, c.key, c.id)
+	switch {
+	case slices.Contains(u.Deleting, c.id):
+		return "dropped"
+	case slices.Contains(u.Updating, c.id):
+		return string(after.Strategy)
+	case before.Revision != after.Revision:
+		return "renewed"
+	}
+	return "nothing"
+}
+
+func (c *cell) leaseAnswer(t *testing.T, verb, detail string) string {
+	t.Helper()
+	ctx := t.Context()
+	l, err := c.store.Lease(ctx, ctf.InstanceKey{Challenge: c.key, Identity: c.id})
+	if ctf.ReasonOf(err) == ctf.ReasonInstanceNotFound {
+		return "gone"
+	}
+	check(t, err)
+	defer l.Release()
+	w, err := l.Load(ctx)
+	check(t, err)
+	if detail == "challenge moved on" {
+		change := newDigest(ctf.Recreate)
+		change.Scenario.Digest = "sha256:4"
+		c.update(t, c.key, change)
+	}
+	switch verb {
+	case "deployed":
+		_, err = l.Deployed(ctx, w, result(c.id))
+	case "abandon":
+		err = l.Abandon(ctx, ctf.State(detail), "it went wrong")
+	case "forget":
+		err = l.Forget(ctx)
+	}
+	return word(t, err, "done")
+}
+
+func tryHalf(t *testing.T, c *cell) {
+	ctx := t.Context()
+	challenge := newChallenge(string(c.key.ID))
+	challenge.Timeout = span(10 * time.Minute)
+	c.create(t, challenge)
+	c.hold(t, "updating")
+	old := c.lease(t, c.key, c.id)
+	half, err := old.Replacement(ctx)
+	check(t, err)
+	switch c.state {
+	case "ready", "failed":
+		check(t, old.Abandon(ctx, ctf.State(c.state), ""))
+	case "ended":
+		c.end(t)
+	case "deleting":
+		_, _, err := c.store.DeleteInstance(ctx, c.key, alice)
+		check(t, err)
+	}
+	l := c.lease(t, c.key, half)
+	w, err := l.Load(ctx)
+	check(t, err)
+	i, err := l.Deployed(ctx, w, result(half))
+	c.answer = word(t, err, "switched")
+	if i.State == ctf.Deleting {
+		c.answer = "discarded"
+	}
+	if now := c.stateOf(t, c.id); c.answer == "switched" && now != "deleting" {
+		t.Errorf("after the switch the old one is %s", now)
+	}
+	c.next = c.stateOf(t, half)
+}
+
+func tryPooled(t *testing.T, c *cell) {
+	challenge := newChallenge(string(c.key.ID))
+	challenge.Pool.Min = 1
+	// Far enough to set the state up, and past at once by this cell's clock.
+	challenge.Until = instant(time.Now().Add(time.Hour))
+	c.create(t, challenge)
+	c.id = c.pooled(t, c.key)
+	switch c.state {
+	case "ready":
+		c.deploy(t, c.key, c.id)
+	case "ended":
+		c.deploy(t, c.key, c.id)
+		c.store.Shift(2 * time.Hour)
+	case "deleting":
+		l := c.lease(t, c.key, c.id)
+		check(t, l.Abandon(t.Context(), ctf.Deleting, "it went wrong"))
+		l.Release()
+	}
+	switch c.verb {
+	case "create":
+		c.answer = c.reserveAnswer(t, ctf.ReserveRequest{})
+	case "create with additional":
+		c.answer = c.reserveAnswer(t, ctf.ReserveRequest{Additional: map[string]string{"a": "b"}})
+	case "query":
+		c.answer = listed(len(collect(t, c.store.Claimed(t.Context(), c.key))) > 0)
+	case "fill pool of 1":
+		c.answer = c.fillAnswer(t)
+	default:
+		c.tryShared(t)
+	}
+	if c.next = c.stateOf(t, c.id); c.next == "ready" && c.state == "ended" {
+		c.next = "ended" // by this cell's clock
+	}
+}
+
+func (c *cell) fillAnswer(t *testing.T) string {
+	t.Helper()
+	_, ok, err := c.store.ReservePooled(t.Context(), c.key)
+	check(t, err)
+	if ok {
+		return "made"
+	}
+	return "full"
+}
+
+func tryChallenge(t *testing.T, c *cell) {
+	ctx := t.Context()
+	challenge := newChallenge(string(c.key.ID))
+	challenge.Timeout, challenge.Pool.Min = span(time.Minute), 1
+	if c.state == "expired" {
+		challenge.Until = instant(time.Now().Add(-time.Hour))
+	}
+	if c.state != "none" {
+		c.create(t, challenge)
+	}
+	if c.state == "deleting" {
+		_, _, err := c.store.DeleteChallenge(ctx, c.key)
+		check(t, err)
+	}
+	switch c.verb {
+	case "create challenge":
+		c.answer = word(t, c.store.CreateChallenge(ctx, challenge), "done")
+	case "retrieve challenge":
+		_, err := c.store.Challenge(ctx, c.key)
+		c.answer = word(t, err, "found")
+	case "query challenge":
+		c.answer = listed(slices.ContainsFunc(collect(t, c.store.Challenges(ctx, tenant)), func(o ctf.Challenge) bool { return o.Key == c.key }))
+	case "update challenge":
+		_, err := c.store.UpdateChallenge(ctx, c.key, newDigest(ctf.InPlace))
+		c.answer = word(t, err, "done")
+	case "delete challenge":
+		first, _, err := c.store.DeleteChallenge(ctx, c.key)
+		c.answer = word(t, err, firstOrAgain(first))
+	case "remove challenge":
+		c.answer = c.removeAnswer(t)
+	case "create instance":
+		c.answer = c.reserveAnswer(t, ctf.ReserveRequest{})
+	case "retrieve instance":
+		_, err := c.store.Instance(ctx, c.key, alice)
+		c.answer = word(t, err, "found")
+	case "renew instance":
+		_, err := c.store.Renew(ctx, c.key, alice)
+		c.answer = word(t, err, "renewed")
+	case "delete instance":
+		_, first, err := c.store.DeleteInstance(ctx, c.key, alice)
+		c.answer = word(t, err, firstOrAgain(first))
+	case "fill pool":
+		c.answer = c.fillAnswer(t)
+	default:
+		t.Fatalf("the test does not know the verb %q", c.verb)
+	}
+	c.next = c.challengeState(t)
+}
+
+func (c *cell) removeAnswer(t *testing.T) string {
+	t.Helper()
+	removed, err := c.store.RemoveChallenge(t.Context(), c.key)
+	if e, ok := errors.AsType[*ctf.Error](err); ok && e.Kind == ctf.Conflict {
+		return "refused"
+	}
+	check(t, err)
+	if removed {
+		return "removed"
+	}
+	return "nothing"
+}
+
+func (c *cell) challengeState(t *testing.T) string {
+	t.Helper()
+	challenge, err := c.store.Challenge(t.Context(), c.key)
+	switch {
+	case ctf.ReasonOf(err) == ctf.ReasonChallengeNotFound:
+		return "none"
+	case err != nil:
+		t.Fatal(err)
+	case challenge.Deleting:
+		return "deleting"
+	case challenge.Until != nil && challenge.Until.Before(time.Now()):
+		return "expired"
+	}
+	return "open"
+}
