@@ -1,0 +1,3 @@
+package engine_test
+
+func beParent([]string) int { return 0 }

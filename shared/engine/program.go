@@ -1,0 +1,175 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// programTail is how much of a program's output is kept, in bytes.
+	programTail = 16 << 10
+	// programFiles is how many files a program may have open.
+	programFiles = 256
+	// programPoll is how often a program's time is looked at.
+	programPoll = 50 * time.Millisecond
+)
+
+// A program is one run of a scenario's binary, confined: it reads its own
+// directory and the system's libraries, connects to its two ports, and does
+// nothing else.
+type program struct {
+	binary, dir string
+	env         []string
+	ports       []uint16 // on loopback, all it may connect to
+	memory      uint64   // bytes
+	timeout     time.Duration
+	watch       *stopwatch
+	started     func(group int) error
+}
+
+// An exitError says that a program ended with another code than 0.
+type exitError struct {
+	code   int
+	detail string
+}
+
+func (e *exitError) Error() string { return e.detail }
+
+// run runs the program until it ends, ctx does or its time is up, and kills
+// whatever it leaves. The error says in plain words why it did not succeed.
+func (p program) run(ctx context.Context) error {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	output, theirs, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer output.Close()
+	said := &tail{limit: programTail}
+	var copied sync.WaitGroup
+	copied.Go(func() { _, _ = output.WriteTo(said) }) // until the last writer is killed
+	result := make(chan error, 1)
+	go func() { // its end is the result
+		// Never unlocked: the thread is confined like the program, and dies with
+		// this goroutine. It outlives the program, whose death it would cause.
+		runtime.LockOSThread()
+		result <- p.onThisThread(ctx, null, theirs)
+	}()
+	err = <-result
+	_ = output.SetReadDeadline(time.Now().Add(time.Second)) // for a child that escaped its group
+	copied.Wait()
+	if exit := (*exitError)(nil); errors.As(err, &exit) {
+		exit.detail = explain(exit, said.String(), p.memory)
+	}
+	return err
+}
+
+// onThisThread confines the calling thread, starts the program from it and
+// waits for the end. It closes output.
+func (p program) onThisThread(ctx context.Context, input, output *os.File) error {
+	defer output.Close()
+	if err := confine(p.dir, p.binary, p.ports); err != nil {
+		return fmt.Errorf("confine the program: %w", err)
+	}
+	cmd := exec.Command(p.binary)
+	cmd.Dir, cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = p.dir, p.env, input, output, output
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the program: %w", err)
+	}
+	group := cmd.Process.Pid
+	ended, watched := make(chan struct{}), make(chan error, 1)
+	go func() { watched <- p.guard(ctx, group, ended) }()
+	err := errors.Join(p.limit(group), p.started(group))
+	if err != nil {
+		_ = unix.Kill(-group, unix.SIGKILL)
+	}
+	// Until it is reaped its number can't be another's.
+	for unix.Waitid(unix.P_PID, group, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
+	_ = unix.Kill(-group, unix.SIGKILL)
+	close(ended)
+	stopped := <-watched
+	waitErr := cmd.Wait()
+	switch {
+	case err != nil:
+		return fmt.Errorf("prepare the program: %w", err)
+	case stopped != nil:
+		return stopped
+	case waitErr != nil && cmd.ProcessState == nil:
+		return fmt.Errorf("wait for the program: %w", waitErr)
+	case !cmd.ProcessState.Success():
+		return &exitError{code: cmd.ProcessState.ExitCode(), detail: cmd.ProcessState.String()}
+	}
+	return nil
+}
+
+// limit bounds what the program may use. It has run for a moment by then, but
+// under Landlock already.
+func (p program) limit(pid int) error {
+	for resource, value := range map[int]uint64{
+		unix.RLIMIT_DATA: p.memory, unix.RLIMIT_NOFILE: programFiles,
+		unix.RLIMIT_CORE: 0, unix.RLIMIT_FSIZE: 0,
+	} {
+		err := unix.Prlimit(pid, resource, &unix.Rlimit{Cur: value, Max: value}, nil)
+		if err != nil && err != unix.ESRCH {
+			return fmt.Errorf("limit its resources: %w", err)
+		}
+	}
+	return nil
+}
+
+// guard kills the program when it must not go on, and says why it did.
+func (p program) guard(ctx context.Context, group int, ended <-chan struct{}) error {
+	tick := time.NewTicker(programPoll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ended:
+			return nil
+		case <-ctx.Done():
+			_ = unix.Kill(-group, unix.SIGKILL)
+			return errors.New("the program was stopped")
+		case <-tick.C:
+			if p.watch.elapsed() > p.timeout {
+				_ = unix.Kill(-group, unix.SIGKILL)
+				return fmt.Errorf("the program did not end within its time limit of %s", p.timeout)
+			}
+		}
+	}
+}
+
+// explain says why a program failed: a Go program's panic in one line, else
+// the last lines it printed.
+func explain(exit *exitError, said string, memory uint64) string {
+	lines := strings.Split(plain(said), "\n")
+	for i, line := range lines {
+		message, isPanic := strings.CutPrefix(line, "panic: ")
+		switch {
+		case isPanic:
+			return "the program panicked: " + strings.TrimSuffix(message, " [recovered]")
+		case strings.HasPrefix(line, "fatal error: ") && strings.Contains(line+strings.Join(lines[max(0, i-1):i], ""), "memory"):
+			return fmt.Sprintf("the program ran out of memory, it may use %d MiB", memory>>20)
+		case strings.HasPrefix(line, "fatal error: "):
+			return "the program crashed: " + strings.TrimPrefix(line, "fatal error: ")
+		}
+	}
+	reason := "the program ended with " + exit.detail
+	if last := strings.Join(lines[max(0, len(lines)-5):], "\n"); last != "" {
+		reason += ": " + last
+	}
+	return reason
+}
