@@ -18,6 +18,8 @@ import (
 const (
 	// programTail is how much of a program's output is kept, in bytes.
 	programTail = 16 << 10
+	// lastLines is how many of the last lines are shown for a failure.
+	lastLines = 5
 	// programFiles is how many files a program may have open.
 	programFiles = 256
 	// programPoll is how often a program's time is looked at.
@@ -58,7 +60,7 @@ func (p program) run(ctx context.Context) error {
 		return err
 	}
 	defer output.Close()
-	said := &tail{limit: programTail}
+	said := &transcript{tail: tail{limit: programTail}}
 	var copied sync.WaitGroup
 	copied.Go(func() { _, _ = output.WriteTo(said) }) // until the last writer is killed
 	result := make(chan error, 1)
@@ -72,7 +74,7 @@ func (p program) run(ctx context.Context) error {
 	_ = output.SetReadDeadline(time.Now().Add(time.Second)) // for a child that escaped its group
 	copied.Wait()
 	if exit := (*exitError)(nil); errors.As(err, &exit) {
-		exit.detail = explain(exit, said.String(), p.memory)
+		exit.detail = explain(exit, said, p.memory)
 	}
 	return err
 }
@@ -152,23 +154,22 @@ func (p program) guard(ctx context.Context, group int, ended <-chan struct{}) er
 	}
 }
 
-// explain says why a program failed: a Go program's panic in one line, else
-// the last lines it printed.
-func explain(exit *exitError, said string, memory uint64) string {
-	lines := strings.Split(plain(said), "\n")
-	for i, line := range lines {
-		message, isPanic := strings.CutPrefix(line, "panic: ")
-		switch {
-		case isPanic:
-			return "the program panicked: " + strings.TrimSuffix(message, " [recovered]")
-		case strings.HasPrefix(line, "fatal error: ") && strings.Contains(line+strings.Join(lines[max(0, i-1):i], ""), "memory"):
+// explain says why a program failed: the first line of a crash, else the last
+// lines it printed.
+func explain(exit *exitError, said *transcript, memory uint64) string {
+	crash := plain(said.crash)
+	if message, ok := strings.CutPrefix(crash, panicPrefix); ok {
+		return "the program panicked: " + strings.TrimSuffix(message, " [recovered]")
+	}
+	if message, ok := strings.CutPrefix(crash, fatalPrefix); ok {
+		if strings.Contains(message, "memory") {
 			return fmt.Sprintf("the program ran out of memory, it may use %d MiB", memory>>20)
-		case strings.HasPrefix(line, "fatal error: "):
-			return "the program crashed: " + strings.TrimPrefix(line, "fatal error: ")
 		}
+		return "the program crashed: " + message
 	}
 	reason := "the program ended with " + exit.detail
-	if last := strings.Join(lines[max(0, len(lines)-5):], "\n"); last != "" {
+	lines := strings.Split(strings.TrimSpace(said.String()), "\n")
+	if last := plain(strings.Join(lines[max(0, len(lines)-lastLines):], "\n")); last != "" {
 		reason += ": " + last
 	}
 	return reason

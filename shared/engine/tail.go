@@ -1,6 +1,9 @@
 package engine
 
-import "sync"
+import (
+	"bytes"
+	"sync"
+)
 
 // A tail is a writer that keeps the last bytes it was given, and never fails.
 type tail struct {
@@ -26,3 +29,36 @@ func (t *tail) String() string {
 	defer t.mu.Unlock()
 	return string(t.kept)
 }
+
+// A transcript keeps the end of what a program prints, and the line that says
+// why it crashed: a Go program's stack traces may push that out of the end.
+type transcript struct {
+	tail
+	line  []byte // the last, still incomplete one, up to maxLine
+	crash string
+}
+
+// maxLine is how much of a line is looked at, in bytes.
+const maxLine = 1 << 10
+
+// Write looks for the first line of a crash and keeps the end of p.
+func (t *transcript) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		line, after, complete := bytes.Cut(rest, []byte("\n"))
+		t.line = append(t.line, line[:min(len(line), maxLine-len(t.line))]...)
+		if complete {
+			if t.crash == "" && (bytes.HasPrefix(t.line, []byte(panicPrefix)) || bytes.HasPrefix(t.line, []byte(fatalPrefix))) {
+				t.crash = string(t.line)
+			}
+			t.line = t.line[:0]
+		}
+		rest = after
+	}
+	return t.tail.Write(p)
+}
+
+// How Go programs begin to crash.
+const (
+	panicPrefix = "panic: "
+	fatalPrefix = "fatal error: "
+)

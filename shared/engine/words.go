@@ -11,6 +11,7 @@ import (
 	pulumi "github.com/pulumi/pulumi/pkg/v3/engine"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/diag"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/diag/colors"
+	"github.com/pulumi/pulumi/sdk/v3/go/common/providers"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/util/result"
 )
@@ -93,9 +94,10 @@ func (w *words) String() string {
 	return strings.Join(kept, "\n")
 }
 
-// subject is the resource's type and name; the stack itself is none.
+// subject is the resource's type and name. The stack itself is none, nor is a
+// provider: no author wrote its name.
 func subject(urn resource.URN) string {
-	if urn == "" || urn.QualifiedType() == resource.RootStackType {
+	if urn == "" || urn.QualifiedType() == resource.RootStackType || providers.IsProviderType(urn.Type()) {
 		return ""
 	}
 	return string(urn.Type()) + " " + urn.Name()
