@@ -23,12 +23,13 @@ func (s *Store) Due(ctx context.Context) iter.Seq2[ctf.InstanceKey, error] {
 				yield(ctf.InstanceKey{}, err)
 				return
 			}
-			bound = r.text(1)
-			groups, unread := groupDue(r.strings(2))
-			skip += unread // of a newer version: not ours to judge
-			if len(groups) == 0 {
+			page := r.strings(2)
+			if len(page) == 0 {
 				return
 			}
+			bound = r.text(1)
+			groups, unread := groupDue(page)
+			skip += unread // of a newer version: not ours to judge
 			for _, g := range groups {
 				ids, err := s.settleDue(ctx, g, bound)
 				if err != nil {

@@ -1,0 +1,143 @@
+package redis_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
+)
+
+// testPoolRule are the rows of the contract's table (§2.11).
+func testPoolRule(t *testing.T, e env) {
+	for _, row := range []struct {
+		name                                       string
+		min, max, claimed, pooled, create, destroy int
+	}{
+		{"min-decrease", 1, 0, 0, 3, 0, 2},
+		{"min-increase", 3, 0, 0, 1, 2, 0},
+		{"max-increase", 2, 6, 1, 2, 0, 0},
+		{"max-increase-new-room", 2, 6, 2, 1, 1, 0},
+		{"max-decrease", 2, 2, 1, 2, 0, 1},
+		{"max-decrease-enough-room", 2, 4, 1, 2, 0, 0},
+		{"pool-empty-until", 2, 4, 0, 0, 2, 0},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			c := newChallenge(row.name)
+			c.Pool.Min = int64(row.pooled)
+			e.create(t, c)
+			for n := range row.claimed {
+				e.started(t, c.Key, ctf.SourceID(fmt.Sprint(n)))
+			}
+			for range row.pooled {
+				e.deploy(t, c.Key, e.pooled(t, c.Key))
+			}
+			u := e.update(t, c.Key, ctf.ChallengeChange{
+				SetMin: true, SetMax: true, Pool: ctf.Pool{Min: int64(row.min), Max: int64(row.max)},
+			})
+			created := 0
+			for {
+				_, ok, err := e.store.ReservePooled(t.Context(), c.Key)
+				check(t, err)
+				if !ok {
+					break
+				}
+				created++
+			}
+			if created != row.create || len(u.Deleting) != row.destroy {
+				t.Errorf("created %d, want %d; destroyed %d, want %d", created, row.create, len(u.Deleting), row.destroy)
+			}
+		})
+	}
+}
+
+func testSurplusPrefersPending(t *testing.T, e env) {
+	c := newChallenge("c")
+	c.Pool.Min = 3
+	e.create(t, c)
+	oldest, newest, pending := e.pooled(t, c.Key), e.pooled(t, c.Key), e.pooled(t, c.Key)
+	e.deploy(t, c.Key, oldest)
+	e.deploy(t, c.Key, newest)
+	less := func(n int64) []ctf.Identity {
+		return e.update(t, c.Key, ctf.ChallengeChange{SetMin: true, Pool: ctf.Pool{Min: n}}).Deleting
+	}
+	if d := cmp.Diff([]ctf.Identity{pending}, less(2)); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff([]ctf.Identity{newest}, less(1)); d != "" {
+		t.Error(d)
+	}
+	if r := e.reserve(t, c.Key, "bob"); r.Instance.Key.Identity != oldest {
+		t.Errorf("claimed %+v", r)
+	}
+}
+
+func testOneOfManyReserves(t *testing.T, e env) {
+	c := e.create(t, newChallenge("c"))
+	var mu sync.Mutex
+	outcomes := map[ctf.Reason]int{}
+	var group sync.WaitGroup
+	for range 50 {
+		group.Go(func() {
+			_, err := e.store.Reserve(t.Context(), ctf.ReserveRequest{Challenge: c, Source: alice})
+			mu.Lock()
+			defer mu.Unlock()
+			outcomes[ctf.ReasonOf(err)]++
+		})
+	}
+	group.Wait()
+	if d := cmp.Diff(map[ctf.Reason]int{"": 1, ctf.ReasonInstanceExists: 49}, outcomes); d != "" {
+		t.Fatal(d)
+	}
+}
+
+func testClaimsNeverShare(t *testing.T, e env) {
+	c := newChallenge("c")
+	c.Pool.Min = 20
+	e.create(t, c)
+	for range 20 {
+		e.deploy(t, c.Key, e.pooled(t, c.Key))
+	}
+	var mu sync.Mutex
+	holders, claims := map[ctf.Identity]int{}, 0
+	var group sync.WaitGroup
+	for n := range 200 {
+		group.Go(func() {
+			r, err := e.store.Reserve(t.Context(), ctf.ReserveRequest{Challenge: c.Key, Source: ctf.SourceID(fmt.Sprint(n))})
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				t.Error(err)
+			}
+			holders[r.Instance.Key.Identity]++
+			if r.Claimed {
+				claims++
+			}
+		})
+	}
+	group.Wait()
+	if len(holders) != 200 || claims != 20 {
+		t.Fatalf("200 sources hold %d instances, %d of them claimed", len(holders), claims)
+	}
+}
+
+func testIdempotencyKey(t *testing.T, e env) {
+	c := e.create(t, newChallenge("c"))
+	reserve := func(k string) (ctf.Reservation, error) {
+		return e.store.Reserve(t.Context(), ctf.ReserveRequest{Challenge: c, Source: alice, IdempotencyKey: k})
+	}
+	first, err := reserve("k")
+	check(t, err)
+	again, err := reserve("k")
+	check(t, err)
+	if !again.Attached || again.Instance.Key != first.Instance.Key || again.Instance.State != ctf.Pending {
+		t.Fatalf("again: %+v", again)
+	}
+	e.deploy(t, c, first.Instance.Key.Identity)
+	if again, err = reserve("k"); err != nil || !again.Attached || again.Instance.State != ctf.Ready {
+		t.Fatalf("once ready: %+v, %v", again, err)
+	}
+	_, err = reserve("")
+	wantReason(t, err, ctf.ReasonInstanceExists)
+}
