@@ -1,0 +1,6 @@
+//go:build race
+
+package main_test
+
+// raceFlag has the program under test built as the test is.
+const raceFlag = "-race"

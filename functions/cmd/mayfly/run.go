@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	cloudevents "github.com/cloudevents/sdk-go/v2"
+	"github.com/spf13/cobra"
+
+	fillpool "github.com/mayfly-ctf/mayfly/functions/fill-pool"
+	"github.com/mayfly-ctf/mayfly/shared/events"
+	"github.com/mayfly-ctf/mayfly/shared/redis"
+	"github.com/mayfly-ctf/mayfly/shared/scenario"
+	"github.com/mayfly-ctf/mayfly/shared/serve"
+	"github.com/mayfly-ctf/mayfly/shared/telemetry"
+)
+
+// registryStop is how long an upload to the registry may hold up the end.
+const registryStop = 5 * time.Second
+
+func newRunCommand() *cobra.Command {
+	var s settings
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run all of Mayfly on this machine",
+		Long: `Run all of Mayfly in one process: every verb of the API, the ticks that expire
+instances, a registry for scenarios, and Redis unless one is given. Instances
+run as processes of this machine. Ctrl-C lets work in progress end; what is
+running goes on, and is found again at the next run.
+
+Each flag can be set by the environment variable behind it instead. MAYFLY_KEYS
+holds the keys (id:key,…) that flags and checkpoints are encrypted with; without
+it they are made once and kept in the directory. K_SINK is a URL that every
+event is sent to.`,
+		Example: "  mayfly run\n  mayfly run --port 9000 --dir ./data --redis-url redis://localhost:6379",
+		Args:    cobra.NoArgs,
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd.Flags()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			context.AfterFunc(ctx, stop) // a second Ctrl-C ends at once
+			return run(ctx, s, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	s.register(cmd.Flags())
+	return cmd
+}
+
+// run serves until ctx ends, and returns when all is drained and stopped.
+func run(ctx context.Context, s settings, out, diagnostics io.Writer) error {
+	log, err := telemetry.NewLogger(diagnostics, s.logLevel)
+	if err != nil {
+		return err
+	}
+	directory, err := openDirectory(ctx, s.dir)
+	if err != nil {
+		return err
+	}
+	keys, err := directory.keys(os.Getenv("MAYFLY_KEYS"))
+	if err != nil {
+		return err
+	}
+	redisURL, kept, stopRedis, err := provideRedis(ctx, s, directory, log)
+	if err != nil {
+		return err
+	}
+	defer stopRedis()
+
+	listener, err := net.Listen("tcp", net.JoinHostPort(s.address, strconv.Itoa(int(s.port))))
+	if err != nil {
+		return fmt.Errorf("%w; choose another port with --port", err)
+	}
+	defer listener.Close() //nolint:errcheck // serve has closed it, save where starting failed
+	registry, err := startRegistry(net.JoinHostPort("127.0.0.1", strconv.Itoa(int(s.registryPort))), directory.join("registry"))
+	if err != nil {
+		return err
+	}
+	defer stopWithin(registryStop, registry.Stop)
+
+	url := "http://" + reachable(listener.Addr())
+	system, err := openSystem(ctx, plan{
+		redis:      redis.Options{URL: redisURL, Keys: keys},
+		scenarios:  s.scenarios(registry.Address),
+		processes:  directory.join("instances"),
+		maxProcess: s.maxProcesses,
+		workers:    s.workers,
+		sinks:      sinks(url),
+		log:        log,
+	})
+	if err != nil {
+		return err
+	}
+	defer system.close(ctx)
+	greet(out, url, registry.Address, directory.path, kept)
+	return serveSystem(ctx, system, listener, url, s)
+}
+
+// serveSystem serves until ctx ends; the ticks end before the functions do.
+func serveSystem(ctx context.Context, system *system, listener net.Listener, url string, s settings) error {
+	client, err := cloudevents.NewClientHTTP()
+	if err != nil {
+		return fmt.Errorf("make a CloudEvents client: %w", err)
+	}
+	clock := &clock{client: client, log: system.log}
+	clock.every(ctx, s.reconcile, url+reconcilePath)
+	clock.every(ctx, s.tick, url+expirePath)
+	defer clock.Wait()
+	return serve.Run(ctx, listener, serve.Options{
+		Verbs:    system.verbs(),
+		Events:   system.events(),
+		Health:   system.store.Ping,
+		Swagger:  s.swagger,
+		Version:  version(),
+		Log:      system.log,
+		DrainFor: operationLimit,
+	})
+}
+
+// provideRedis returns the Redis to use, and whether what it holds outlives
+// this run.
+func provideRedis(ctx context.Context, s settings, d *dataDirectory, log *slog.Logger) (url string, kept bool, stop func(), err error) {
+	if s.redisURL != "" {
+		return s.redisURL, true, func() {}, nil
+	}
+	program, err := exec.LookPath("redis-server")
+	if errors.Is(err, exec.ErrNotFound) {
+		url, stop, err = embeddedRedis()
+		return url, false, stop, err
+	}
+	if err != nil {
+		return "", false, nil, fmt.Errorf("find redis-server: %w", err)
+	}
+	child, err := startRedis(ctx, program, d.join("redis"), d.lock, log)
+	if err != nil {
+		return "", false, nil, err
+	}
+	return child.URL, true, child.Stop, nil
+}
+
+// scenarios returns how scenarios are found: those in our own registry without
+// TLS.
+func (s settings) scenarios(registry string) scenario.Options {
+	_, port, _ := net.SplitHostPort(registry) // it came from a listener
+	return scenario.Options{
+		CacheDir: s.cache,
+		Registries: scenario.Registries{
+			Insecure:  s.oci.insecure,
+			PlainHTTP: []string{registry, net.JoinHostPort("localhost", port)},
+			Credentials: scenario.Credentials{
+				Registry: s.oci.registry, Username: s.oci.username, Password: s.oci.password,
+			},
+		},
+	}
+}
+
+// sinks are where events go: those that fill-pool waits for to fill-pool, and
+// all of them to K_SINK if there is one.
+func sinks(url string) []events.Sink {
+	sinks := []events.Sink{{URL: url + fillPoolPath, Types: fillpool.Types()}}
+	if sink := os.Getenv("K_SINK"); sink != "" {
+		sinks = append([]events.Sink{{URL: sink}}, sinks...)
+	}
+	return sinks
+}
+
+// reachable returns the address at which this machine reaches a listener.
+func reachable(address net.Addr) string {
+	host, port, err := net.SplitHostPort(address.String())
+	if err != nil {
+		return address.String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+func stopWithin(limit time.Duration, stop func(context.Context)) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	stop(ctx)
+}
+
+func greet(out io.Writer, url, registry, directory string, kept bool) {
+	fmt.Fprintf(out, "Mayfly is running (version %s).\n\n", version())
+	fmt.Fprintf(out, "  API       %s  (REST, gRPC, gRPC-Web, Connect)\n  registry  %s\n", url, registry)
+	if kept {
+		fmt.Fprintf(out, "  data      %s\n", directory)
+	} else {
+		fmt.Fprintf(out, "\nWARNING: there is no redis-server on this machine, so nothing is kept when Mayfly\nstops. Install it (apt-get install redis-server), or set --redis-url.\n")
+	}
+	fmt.Fprintf(out, `
+Try next, in another terminal:
+  mayfly scenario push DIRECTORY %[1]s/hello:1
+  mayfly challenge create hello --scenario %[1]s/hello:1 --timeout 10m
+  mayfly instance create hello team-1
+
+Ctrl-C stops Mayfly; instances go on running until their time is over.
+`, registry)
+}
