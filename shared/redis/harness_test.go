@@ -53,6 +53,14 @@ func suite() map[string]func(*testing.T, env) {
 		"one bad challenge":           testOneBadChallengeDoesNotBlock,
 		"repair indexes":              testRepairIndexes,
 		"many pages":                  testManyPages,
+		"any order":                   testAnyOrder,
+		"blue-green keeps the terms":  testBlueGreenKeepsTheTerms,
+		"failed replacement":          testFailedReplacementIsMadeAnew,
+		"claim with additional":       testClaimWithAdditional,
+		"update renews":               testUpdateRenews,
+		"equal digest":                testEqualDigestStoresTheReference,
+		"failed update":               testFailedUpdateIsTakenUpByTheNext,
+		"events":                      testEvents,
 		"dates come back":             testDatesComeBackToTheDigit,
 	}
 }

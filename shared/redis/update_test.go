@@ -1,0 +1,189 @@
+package redis_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
+)
+
+func testBlueGreenKeepsTheTerms(t *testing.T, e env) {
+	ctx := t.Context()
+	c := e.timed(t, time.Hour)
+	i := e.reserveAdditional(t, c, alice, map[string]string{"a": "b"}).Instance
+	before := e.deploy(t, c, i.Key.Identity)
+	e.store.Shift(time.Minute)
+	before, err := e.store.Renew(ctx, c, alice)
+	check(t, err)
+	updated := e.update(t, c, newDigest(ctf.BlueGreen))
+	before, err = e.store.Instance(ctx, c, alice) // with the end that the update gave it
+	check(t, err)
+	if before.State != ctf.Updating || before.Strategy != ctf.BlueGreen {
+		t.Fatalf("%+v", before)
+	}
+	old := e.lease(t, c, updated.Updating[0])
+	half, err := old.Replacement(ctx)
+	check(t, err)
+	if again, err := old.Replacement(ctx); err != nil || again != half {
+		t.Fatalf("an interrupted update found %s, not %s: %v", again, half, err)
+	}
+	if seen, err := e.store.Instance(ctx, c, alice); err != nil || seen.Key != before.Key {
+		t.Fatalf("while updating it reads as %+v, %v", seen, err)
+	}
+	after := e.deploy(t, c, half)
+	want := before
+	want.Key.Identity, want.State, want.Strategy = half, ctf.Ready, ""
+	want.ConnectionInfo, want.Flags = result(half).ConnectionInfo, result(half).Flags
+	want.Generation, want.Scenario = 2, newDigest("").Scenario
+	want.Revision, after.Revision = 0, 0
+	if d := cmp.Diff(want, after); d != "" {
+		t.Fatal(d)
+	}
+	// A later create with the same source attaches to nothing old.
+	_, err = e.store.Reserve(ctx, ctf.ReserveRequest{Challenge: c, Source: alice})
+	wantReason(t, err, ctf.ReasonInstanceExists)
+}
+
+func testFailedReplacementIsMadeAnew(t *testing.T, e env) {
+	ctx := t.Context()
+	c := e.timed(t, time.Hour)
+	e.started(t, c, alice)
+	updated := e.update(t, c, newDigest(ctf.BlueGreen))
+	old := e.lease(t, c, updated.Updating[0])
+	half, err := old.Replacement(ctx)
+	check(t, err)
+	l := e.lease(t, c, half)
+	check(t, l.Abandon(ctx, ctf.Deleting, "it went wrong"))
+	next, err := old.Replacement(ctx)
+	check(t, err)
+	if next == half {
+		t.Fatal("a deleting replacement was given again")
+	}
+	check(t, l.Forget(ctx))
+	if _, err := e.store.Instance(ctx, c, alice); err != nil {
+		t.Fatal("forgetting the half took the pointer along:", err)
+	}
+}
+
+func testClaimWithAdditional(t *testing.T, e env) {
+	ctx := t.Context()
+	c := newChallenge("c")
+	c.Pool.Min, c.Timeout = 1, span(time.Hour)
+	e.create(t, c)
+	pooled := e.deploy(t, c.Key, e.pooled(t, c.Key))
+	e.store.Shift(time.Minute)
+	r := e.reserveAdditional(t, c.Key, alice, map[string]string{"a": "b"})
+	if r.Claimed || r.Instance.State != ctf.Pending || r.Instance.Key != pooled.Key || !r.Instance.Since.Equal(pooled.Since) {
+		t.Fatalf("%+v", r)
+	}
+	_, err := e.store.Instance(ctx, c.Key, alice)
+	wantReason(t, err, ctf.ReasonInstanceNotFound)
+	after := e.deploy(t, c.Key, pooled.Key.Identity)
+	if after.State != ctf.Ready || !after.Since.Equal(pooled.Since) || !after.LastRenew.Equal(r.Instance.LastRenew) || after.Until == nil {
+		t.Fatalf("%+v", after)
+	}
+}
+
+// testUpdateRenews: every update counts the end from now, and leaves the rest.
+func testUpdateRenews(t *testing.T, e env) {
+	c := e.timed(t, time.Hour)
+	before := e.started(t, c, alice)
+	e.store.Shift(10 * time.Minute)
+	u := e.update(t, c, ctf.ChallengeChange{})
+	if len(u.Updating)+len(u.Deleting) != 0 || u.Challenge.Generation != 1 {
+		t.Fatalf("%+v", u)
+	}
+	after, err := e.store.Instance(t.Context(), c, alice)
+	check(t, err)
+	if d := after.Until.Sub(*before.Until); d < 10*time.Minute || d > 11*time.Minute {
+		t.Errorf("the end moved by %v", d)
+	}
+	if !after.LastRenew.Equal(before.LastRenew) || !after.Since.Equal(before.Since) {
+		t.Errorf("%+v", after)
+	}
+	u = e.update(t, c, ctf.ChallengeChange{SetTimeout: true})
+	if after, err = e.store.Instance(t.Context(), c, alice); err != nil || after.Until != nil || u.Challenge.Timeout != nil {
+		t.Errorf("without a timeout: %+v, %v", after, err)
+	}
+}
+
+func testEqualDigestStoresTheReference(t *testing.T, e env) {
+	c := newChallenge("c")
+	e.create(t, c)
+	e.started(t, c.Key, alice)
+	change := ctf.ChallengeChange{SetScenario: true, Scenario: ctf.Scenario{Reference: "registry/s@sha256:1", Digest: "sha256:1"}}
+	u := e.update(t, c.Key, change)
+	if u.Challenge.Scenario != change.Scenario || u.Challenge.Generation != 1 || len(u.Updating) != 0 {
+		t.Fatalf("%+v", u)
+	}
+}
+
+func testFailedUpdateIsTakenUpByTheNext(t *testing.T, e env) {
+	ctx := t.Context()
+	c := e.timed(t, time.Hour)
+	e.started(t, c, alice)
+	u := e.update(t, c, newDigest(ctf.InPlace))
+	l := e.lease(t, c, u.Updating[0])
+	check(t, l.Journal(ctf.Updating).Append(ctx, []byte("begin")))
+	check(t, l.Abandon(ctx, ctf.Ready, "it went wrong"))
+	w, err := l.Load(ctx)
+	check(t, err)
+	if w.Instance.Generation != 1 || w.Instance.Failure != "it went wrong" || len(w.Checkpoint.Journal) != 1 {
+		t.Fatalf("%+v", w)
+	}
+	u = e.update(t, c, ctf.ChallengeChange{Strategy: ctf.Recreate})
+	if len(u.Updating) != 1 {
+		t.Fatalf("%+v", u)
+	}
+	w, err = l.Load(ctx)
+	check(t, err)
+	i, err := l.Deployed(ctx, w, result(u.Updating[0]))
+	check(t, err)
+	if i.Generation != 2 || i.Failure != "" || i.Strategy != "" {
+		t.Fatalf("%+v", i)
+	}
+}
+
+func testEvents(t *testing.T, e env) {
+	ctx := t.Context()
+	c := newChallenge("c")
+	for range 2 { // a challenge that is made anew has other events
+		e.create(t, c)
+		_, _, err := e.store.DeleteChallenge(ctx, c.Key)
+		check(t, err)
+		_, err = e.store.RemoveChallenge(ctx, c.Key)
+		check(t, err)
+	}
+	e.create(t, c)
+	for range 60 {
+		e.started(t, c.Key, alice)
+		id, _, err := e.store.DeleteInstance(ctx, c.Key, alice)
+		check(t, err)
+		e.destroy(t, c.Key, id)
+	}
+	seen := map[string]bool{}
+	for {
+		events, err := e.store.Pending(ctx, c.Key)
+		check(t, err)
+		if len(events) == 0 {
+			break
+		}
+		for _, event := range events {
+			if seen[event.ID] || event.Revision < 1 || event.At.IsZero() || event.Challenge != c.Key {
+				t.Fatalf("%+v", event)
+			}
+			seen[event.ID] = true
+		}
+		check(t, e.store.Published(ctx, c.Key, events))
+		check(t, e.store.Published(ctx, c.Key, events))
+	}
+	if len(seen) != 2*3+1+60*4 {
+		t.Fatalf("%d events", len(seen))
+	}
+	for _, k := range e.allKeys(t) {
+		if ttl := e.raw.TTL(ctx, k).Val(); ttl > 0 {
+			t.Errorf("%s ends in %v, but its challenge lives", k, ttl)
+		}
+	}
+}
