@@ -222,3 +222,37 @@ func TestCredentialsAreNotSentToARegistryOfTheCaller(t *testing.T) {
 	wantReason(t, err, ctf.ReasonOCIInteraction, ctf.Precondition, "Registry requires authentication")
 	other.wantNoSecret(t)
 }
+
+func TestCredentialHelper(t *testing.T) {
+	host := startRegistry(t, private)
+	dir := t.TempDir()
+	helper := fmt.Sprintf("#!/bin/sh\n[ \"$1\" = get ] && echo '{\"Username\":%q,\"Secret\":%q}'\n", user, password)
+	if err := os.WriteFile(filepath.Join(dir, "docker-credential-test"), []byte(helper), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(dir, "config.json")
+	if err := os.WriteFile(config, []byte(`{"credHelpers":{"`+host+`":"test"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+	access := scenario.Registries{Insecure: true, Credentials: scenario.Credentials{DockerConfig: config}}
+	if _, err := scenario.Push(t.Context(), writeDir(t, prebuilt), host+"/s:1", access); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDockerConfigurationIsReadAnew(t *testing.T) {
+	t.Parallel()
+	host := startRegistry(t, private)
+	config := filepath.Join(t.TempDir(), "config.json")
+	l := newLibrary(t, scenario.Options{Registries: scenario.Registries{Credentials: scenario.Credentials{DockerConfig: config}}})
+	if _, err := l.Resolve(t.Context(), host+"/s:1"); ctf.ReasonOf(err) != ctf.ReasonOCIInteraction {
+		t.Errorf("without a login: %v", err)
+	}
+	if err := os.Rename(dockerConfig(t, host), config); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Resolve(t.Context(), host+"/s:1"); ctf.ReasonOf(err) != ctf.ReasonReferenceNotFound {
+		t.Errorf("with a login: %v", err)
+	}
+}

@@ -84,7 +84,7 @@ func pack(root *os.Root) ([]file, error) {
 		case d.IsDir():
 			return nil
 		case !d.Type().IsRegular():
-			return fmt.Errorf("%s is not a regular file: replace links by what they point to", name)
+			return fmt.Errorf("%s is not a regular file, and links are not followed", name)
 		}
 		f, err := describe(root, name)
 		if err != nil {

@@ -108,9 +108,11 @@ func detailsOf(answer *connect.Error) []proto.Message {
 // explanations are the lines that say more than the message.
 func explanations(message string, details []proto.Message) []string {
 	var lines []string
+	said := message
 	add := func(prefix, text string) {
-		if text != "" && !strings.Contains(message, text) {
+		if text != "" && !strings.Contains(said, text) {
 			lines = append(lines, prefix+text)
+			said += "\n" + text
 		}
 	}
 	for _, detail := range details {
