@@ -1,0 +1,81 @@
+// Package apitest is a black-box suite for the whole API. It knows the
+// contract and an address, and nothing of what is behind: it may run against
+// one process, against a cluster, or against another implementation.
+package apitest
+
+import (
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// patience is how long the suite waits for what must happen.
+const patience = 60 * time.Second
+
+// A Target is the system to be tested. Instances must be deployed on the
+// machine that runs the suite, with the resource process:index:Process.
+type Target struct {
+	// BaseURL is the address of the API, http://host:port.
+	BaseURL string
+	// Registry is the host:port of a registry over plain HTTP, to which the suite
+	// pushes scenarios and from which the system fetches them.
+	Registry string
+	// Swagger tells whether the API document is served.
+	Swagger bool
+	// Toolchain tells whether the system compiles scenarios given as source.
+	Toolchain bool
+	// Kill ends the system without a chance to clean up and starts it again on
+	// the same addresses and data; it returns when it is healthy. Nil leaves out
+	// what needs it.
+	Kill func()
+}
+
+// Run runs the suite. Each subtest is named after the row of the feature table
+// that it covers. They run in parallel, each with challenges and sources of
+// its own, so that the system may be in use.
+func Run(t *testing.T, target Target) {
+	t.Helper()
+	s := &suite{target: target, scenarios: pushScenarios(t, target.Registry)}
+	t.Run("rows", func(t *testing.T) {
+		for _, rows := range []map[string]func(*testing.T, *suite){
+			transportRows(), challengeRows(), updateRows(), instanceRows(), poolRows(), endRows(),
+		} {
+			for name, row := range rows {
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					row(t, s)
+				})
+			}
+		}
+	})
+	// It takes the system away from under the others.
+	if target.Kill != nil {
+		t.Run("A47_restart_safety", func(t *testing.T) { restartSafety(t, s) })
+	}
+}
+
+// A suite is what all rows share.
+type suite struct {
+	target    Target
+	scenarios scenarios
+	unique    atomic.Int64
+}
+
+// id returns an id that nobody else uses.
+func (s *suite) id() string {
+	return "apitest-" + strconv.FormatInt(time.Now().UnixNano(), 36) + "-" + strconv.FormatInt(s.unique.Add(1), 10)
+}
+
+// eventually waits for a condition.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); time.Now().Before(end); <-tick.C {
+		if condition() {
+			return
+		}
+	}
+	t.Fatalf("not within %s: %s", patience, what)
+}
