@@ -1,6 +1,7 @@
 package scenario_test
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,10 +35,7 @@ func TestOpenCompilesGoSource(t *testing.T) {
 
 func TestOpenTellsWhyGoSourceDoesNotCompile(t *testing.T) {
 	host := startRegistry(t)
-	broken := map[string]string{}
-	for name, data := range source {
-		broken[name] = data
-	}
+	broken := maps.Clone(source)
 	broken["main.go"] = "package main\n\nfunc main() { return 7 }\n"
 	cacheDir := t.TempDir()
 	_, err := newLibrary(t, scenario.Options{CacheDir: cacheDir}).Open(t.Context(), push(t, host+"/s:1", broken))

@@ -122,7 +122,7 @@ func (c *cache) add(ctx context.Context, d digest.Digest, fill func(dir string) 
 	if err := os.RemoveAll(stage); err != nil {
 		return err
 	}
-	defer os.RemoveAll(stage)
+	defer func() { _ = os.RemoveAll(stage) }() // else the next New does it
 	if err := os.MkdirAll(filepath.Join(stage, filesDir), 0o755); err != nil {
 		return err
 	}
@@ -155,16 +155,13 @@ func (c *cache) evict() error {
 	var all []candidate
 	var total int64
 	err := c.each("", func(d digest.Digest) error {
-		e, err := c.read(d)
-		if err != nil {
-			return nil // on its way out, or damaged and replaced by the next fetch
+		e, broken := c.read(d)
+		info, unlocked := os.Stat(c.lockPath(d))
+		// Others are on their way out, or replaced by the next fetch.
+		if broken == nil && unlocked == nil {
+			all = append(all, candidate{d, e.Size, info.ModTime()})
+			total += e.Size
 		}
-		info, err := os.Stat(c.lockPath(d))
-		if err != nil {
-			return nil
-		}
-		all = append(all, candidate{d, e.Size, info.ModTime()})
-		total += e.Size
 		return nil
 	})
 	if err != nil {

@@ -108,7 +108,7 @@ func (l *Library) download(ctx context.Context, s ctf.Scenario, dir string) erro
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	call, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
 	files, err := listFiles(call, repo, s)
@@ -191,7 +191,7 @@ func (l *Library) prepare(ctx context.Context, s ctf.Scenario, dir string) (entr
 	if err != nil {
 		return entry{}, err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	p, err := readProject(root)
 	if err != nil {
 		return entry{}, ctf.ScenarioMismatch(s.Reference, err.Error(), nil)

@@ -37,18 +37,18 @@ func readProject(dir *os.Root) (project, error) {
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxProjectFile+1))
 	if err != nil {
-		return project{}, fmt.Errorf("Pulumi.yaml can't be read: %w", err)
+		return project{}, fmt.Errorf("its Pulumi.yaml can't be read: %w", err)
 	}
 	if len(data) > maxProjectFile {
-		return project{}, errors.New("Pulumi.yaml is larger than 1 MiB")
+		return project{}, errors.New("its Pulumi.yaml is larger than 1 MiB")
 	}
 	p, err := parseProject(data)
 	if err != nil {
-		return project{}, fmt.Errorf("Pulumi.yaml: %w", err)
+		return project{}, fmt.Errorf("its Pulumi.yaml: %w", err)
 	}
 	if p.binary != "" {
 		if info, err := dir.Lstat(p.binary); err != nil || !info.Mode().IsRegular() {
-			return project{}, fmt.Errorf("Pulumi.yaml: the artifact has no file %q, which runtime.options.binary names", p.binary)
+			return project{}, fmt.Errorf("its Pulumi.yaml: the artifact has no file %q, which runtime.options.binary names", p.binary)
 		}
 	}
 	return p, nil

@@ -53,7 +53,7 @@ func Push(ctx context.Context, dir, reference string, how Registries) (ctf.Scena
 	if err != nil {
 		return ctf.Scenario{}, fmt.Errorf("read the scenario: %w", err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	files, err := pack(root)
 	if err != nil {
 		return ctf.Scenario{}, ctf.ScenarioMismatch(reference, err.Error(), nil)

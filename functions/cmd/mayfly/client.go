@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,8 +84,7 @@ func await[T any](ctx context.Context, c *client, what string, limit time.Durati
 	defer stop()
 	answer, err := do(ctx)
 	if connect.CodeOf(err) == connect.CodeUnavailable && !connect.IsWireError(err) {
-		var cause *connect.Error
-		if errors.As(err, &cause) {
+		if cause, ok := errors.AsType[*connect.Error](err); ok {
 			err = cause.Unwrap()
 		}
 		return answer, unreachableError{url: c.url, err: err}
@@ -113,13 +113,11 @@ type choice struct {
 
 // Set takes one of the allowed values.
 func (c choice) Set(value string) error {
-	for _, allowed := range c.allowed {
-		if value == allowed {
-			*c.value = value
-			return nil
-		}
+	if !slices.Contains(c.allowed, value) {
+		return errors.New("must be one of " + strings.Join(c.allowed, ", "))
 	}
-	return errors.New("must be one of " + strings.Join(c.allowed, ", "))
+	*c.value = value
+	return nil
 }
 
 // String returns the value.

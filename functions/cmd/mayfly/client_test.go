@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/http/httptest"
@@ -40,7 +39,7 @@ func serveVerbs(t *testing.T, o serve.Options) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Log, o.DrainFor = slog.New(slog.NewTextHandler(io.Discard, nil)), 5*time.Second
+	o.Log, o.DrainFor = slog.New(slog.DiscardHandler), 5*time.Second
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- serve.Run(ctx, listener, o) }()

@@ -18,7 +18,7 @@ func main() {
 
 // execute runs the command that args name and returns the exit code.
 func execute(ctx context.Context, args []string, out, diagnostics io.Writer) int {
-	root := newRootCommand()
+	root := newRootCommand() //nolint:contextcheck // cobra hands the context to what runs
 	begun := false
 	onRun(root, func() { begun = true })
 	root.SetArgs(args)

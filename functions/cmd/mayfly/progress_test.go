@@ -39,7 +39,7 @@ func TestProgress(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var w bytes.Buffer
 				stop := test.show(&w)
-				time.Sleep(test.took) // by the bubble's clock
+				<-time.After(test.took) // by the bubble's clock
 				stop()
 				got := w.String()
 				if len(test.want) == 0 && got != "" {
