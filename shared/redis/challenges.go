@@ -5,8 +5,9 @@ import (
 	"iter"
 	"strconv"
 
-	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
 // Challenge returns one challenge, deleting ones included, or a

@@ -8,8 +8,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
 // timed is a challenge whose instances live ten minutes.
@@ -75,14 +76,14 @@ func testDueAfterShortening(t *testing.T, e env) {
 	id := e.started(t, c, alice).Key.Identity
 	e.store.Shift(3 * time.Minute)
 	e.wantDue(t)
-	e.update(t, c, ctf.ChallengeChange{SetTimeout: true, Timeout: span(time.Second)})
+	e.update(t, c, ctf.ChallengeChange{SetTimeout: true, Timeout: new(time.Second)})
 	e.store.Shift(1010 * time.Millisecond)
 	e.wantDue(t, id)
 }
 
 func testDuePoolEndsWithItsChallenge(t *testing.T, e env) {
 	c := newChallenge("c")
-	c.Pool.Min, c.Until = 2, instant(time.Now().Add(10*time.Minute))
+	c.Pool.Min, c.Until = 2, new(time.Now().Add(10*time.Minute))
 	e.create(t, c)
 	ids := []ctf.Identity{e.pooled(t, c.Key), e.pooled(t, c.Key)}
 	e.deploy(t, c.Key, ids[0])

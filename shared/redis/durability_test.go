@@ -10,10 +10,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/mayfly-ctf/mayfly/shared/redis"
 	"github.com/mayfly-ctf/mayfly/shared/redis/redistest"
-	goredis "github.com/redis/go-redis/v9"
 )
 
 // onEach runs f on every server.
@@ -169,7 +170,7 @@ func (e env) reserveAdditional(t *testing.T, c ctf.ChallengeKey, source ctf.Sour
 func testNothingIsLeft(t *testing.T, e env) {
 	ctx := t.Context()
 	c := newChallenge("c")
-	c.Timeout, c.Pool.Min = span(time.Hour), 2
+	c.Timeout, c.Pool.Min = new(time.Hour), 2
 	e.create(t, c)
 	e.deploy(t, c.Key, e.pooled(t, c.Key))
 	e.pooled(t, c.Key)
@@ -304,7 +305,7 @@ func testDatesComeBackToTheDigit(t *testing.T, e env) {
 		time.Date(9999, 12, 31, 23, 59, 59, 999999999, time.UTC), time.Date(1969, 12, 31, 23, 59, 59, 500, time.UTC),
 	} {
 		c := newChallenge(fmt.Sprint(n))
-		c.Until, c.Timeout = &date, span(-1500*time.Millisecond)
+		c.Until, c.Timeout = &date, new(-1500*time.Millisecond)
 		e.create(t, c)
 		got, err := e.store.Challenge(t.Context(), c.Key)
 		check(t, err)
@@ -315,7 +316,7 @@ func testDatesComeBackToTheDigit(t *testing.T, e env) {
 	// An instance that ends with its challenge says the same date.
 	c := newChallenge("capped")
 	date := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
-	c.Until, c.Timeout = &date, span(2*time.Hour)
+	c.Until, c.Timeout = &date, new(2*time.Hour)
 	e.create(t, c)
 	if i := e.started(t, c.Key, alice); !i.Until.Equal(date) {
 		t.Errorf("ends %v, want %v", i.Until, date)

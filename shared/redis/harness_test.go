@@ -8,10 +8,11 @@ import (
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/mayfly-ctf/mayfly/shared/redis"
 	"github.com/mayfly-ctf/mayfly/shared/redis/redistest"
-	goredis "github.com/redis/go-redis/v9"
 )
 
 const (
@@ -150,10 +151,6 @@ func key(id string) ctf.ChallengeKey {
 	return ctf.ChallengeKey{Tenant: tenant, ID: ctf.ChallengeID(id)}
 }
 
-func span(d time.Duration) *time.Duration { return &d }
-
-func instant(t time.Time) *time.Time { return &t }
-
 // newChallenge is what create makes unless the test changes it.
 func newChallenge(id string) ctf.Challenge {
 	return ctf.Challenge{Key: key(id), Scenario: ctf.Scenario{Reference: "registry/s:1", Digest: "sha256:1"}}
@@ -264,11 +261,14 @@ func newDigest(strategy ctf.Strategy) ctf.ChallengeChange {
 // until waits for a condition.
 func until(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patient)
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	deadline := time.After(patient)
 	for !condition() {
-		if time.Now().After(deadline) {
+		select {
+		case <-ticker.C:
+		case <-deadline:
 			t.Fatalf("waited in vain until %s", what)
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }

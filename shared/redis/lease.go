@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/bsm/redislock"
+
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
@@ -111,10 +112,10 @@ func (s *Store) raise(ctx context.Context, key ctf.InstanceKey, prefix string, l
 		if err == nil && r.status() == "gone" {
 			err = ctf.InstanceNotFound(key.Challenge.ID, "")
 		}
-		release(lock)
+		release(context.WithoutCancel(ctx), lock)
 		return nil, err
 	}
-	beating, stop := context.WithCancel(context.Background())
+	beating, stop := context.WithCancel(context.WithoutCancel(ctx))
 	l := &lease{
 		store: s, key: key, prefix: prefix, lock: lock, fence: r.text(3), stop: stop, ended: make(chan struct{}),
 		deadline: began.Add(s.leaseTTL), holds: map[*hold]struct{}{},
@@ -238,13 +239,13 @@ func (l *lease) Release() {
 		l.stop()
 		<-l.ended
 		l.lose()
-		release(l.lock)
+		release(context.Background(), l.lock)
 	})
 }
 
 // release drops a lock. Whether that works or not, the lock runs out.
-func release(lock *redislock.Lock) {
-	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+func release(ctx context.Context, lock *redislock.Lock) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	_ = lock.Release(ctx)
 }

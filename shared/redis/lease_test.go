@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/mayfly-ctf/mayfly/shared/redis/redistest"
 )
@@ -22,7 +23,7 @@ func (e env) leaseKey(t *testing.T) string {
 	return ""
 }
 
-func waitCause(t *testing.T, ctx context.Context, want error) {
+func waitCause(ctx context.Context, t *testing.T, want error) {
 	t.Helper()
 	select {
 	case <-ctx.Done():
@@ -54,7 +55,7 @@ func testOldHolderIsRefused(t *testing.T, e env) {
 	_, _, err = e.store.DeleteInstance(ctx, c, alice)
 	check(t, err)
 	wantError(t, old.Forget(ctx), ctf.ErrLeaseLost)
-	waitCause(t, held, ctf.ErrLeaseLost)
+	waitCause(held, t, ctf.ErrLeaseLost)
 	old.Release() // and it must not take the new holder's lease along
 	w, err = next.Load(ctx)
 	check(t, err)
@@ -125,11 +126,11 @@ func testDeleteEndsTheHoldersWork(t *testing.T, e env) {
 	defer cancel()
 	_, _, err := e.store.DeleteInstance(ctx, c, alice)
 	check(t, err)
-	waitCause(t, held, ctf.ErrSuperseded)
+	waitCause(held, t, ctf.ErrSuperseded)
 	wantError(t, l.Journal(ctf.Pending).Append(ctx, []byte("begin")), ctf.ErrSuperseded)
 	late, cancel := l.Hold(ctx, ctf.Pending)
 	defer cancel()
-	waitCause(t, late, ctf.ErrSuperseded)
+	waitCause(late, t, ctf.ErrSuperseded)
 	if next, cancel := l.Hold(ctx, ctf.Deleting); next.Err() != nil {
 		t.Fatal(context.Cause(next))
 	} else {
@@ -148,7 +149,7 @@ func TestPausedRedisEndsTheHoldersWork(t *testing.T) {
 	held, cancel := l.Hold(t.Context(), ctf.Pending)
 	defer cancel()
 	server.Pause()
-	waitCause(t, held, ctf.ErrLeaseLost)
+	waitCause(held, t, ctf.ErrLeaseLost)
 	if left := time.Until(l.Journal(ctf.Pending).Deadline()); left > 0 {
 		t.Errorf("the work was told to end %v before its deadline", left)
 	}

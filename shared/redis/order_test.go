@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
@@ -20,7 +21,7 @@ import (
 func testAnyOrder(t *testing.T, e env) {
 	ctx := t.Context()
 	c := newChallenge("c")
-	c.Timeout, c.Pool = span(time.Hour), ctf.Pool{Min: 3, Max: 8}
+	c.Timeout, c.Pool = new(time.Hour), ctf.Pool{Min: 3, Max: 8}
 	e.create(t, c)
 	var group sync.WaitGroup
 	for worker := range 8 {

@@ -6,8 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
 func ring(t testing.TB) *Keyring {

@@ -16,8 +16,9 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
 const (

@@ -11,8 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
 //go:embed scripts/*.lua
@@ -156,12 +157,14 @@ func isAway(err error) bool {
 		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrClosed) {
 		return true
 	}
-	for _, prefix := range []string{"LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "BUSY", "OOM", "MISCONF", "NOREPLICAS"} {
-		if redis.HasErrorPrefix(err, prefix) {
+	for _, word := range []string{"LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "BUSY", "OOM", "MISCONF", "NOREPLICAS"} {
+		// Redis 6.2 reports what a script met behind words of its own.
+		if redis.HasErrorPrefix(err, word) || strings.Contains(err.Error(), "-"+word+" ") {
 			return true
 		}
 	}
-	return strings.Contains(err.Error(), "connection") || strings.Contains(err.Error(), "sentinel")
+	// A slot is on its way to another node; Sentinel has no answer.
+	return strings.Contains(err.Error(), "non local key") || strings.Contains(err.Error(), "all sentinels")
 }
 
 func unexpected(c string, r reply) error {

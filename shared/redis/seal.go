@@ -32,7 +32,7 @@ type Keyring struct {
 func ParseKeys(text string) (*Keyring, error) {
 	k := &Keyring{keys: map[string]cipher.AEAD{}}
 	name := regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
-	for _, entry := range strings.Split(text, ",") {
+	for entry := range strings.SplitSeq(text, ",") {
 		id, encoded, ok := strings.Cut(strings.TrimSpace(entry), ":")
 		// The messages never repeat the text: it may be a key without its id.
 		if !ok || !name.MatchString(id) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
@@ -14,7 +15,7 @@ import (
 func testStory(t *testing.T, e env) {
 	ctx := t.Context()
 	c := newChallenge("chal/with ünïcode")
-	c.Timeout = span(10 * time.Minute)
+	c.Timeout = new(10 * time.Minute)
 	c.Additional = map[string]string{"a": "1"}
 	c.Pool = ctf.Pool{Min: 1, Max: 5}
 	e.create(t, c)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
@@ -12,12 +13,12 @@ func testBlueGreenKeepsTheTerms(t *testing.T, e env) {
 	ctx := t.Context()
 	c := e.timed(t, time.Hour)
 	i := e.reserveAdditional(t, c, alice, map[string]string{"a": "b"}).Instance
-	before := e.deploy(t, c, i.Key.Identity)
+	e.deploy(t, c, i.Key.Identity)
 	e.store.Shift(time.Minute)
-	before, err := e.store.Renew(ctx, c, alice)
+	_, err := e.store.Renew(ctx, c, alice)
 	check(t, err)
 	updated := e.update(t, c, newDigest(ctf.BlueGreen))
-	before, err = e.store.Instance(ctx, c, alice) // with the end that the update gave it
+	before, err := e.store.Instance(ctx, c, alice) // with the end that the update gave it
 	check(t, err)
 	if before.State != ctf.Updating || before.Strategy != ctf.BlueGreen {
 		t.Fatalf("%+v", before)
@@ -69,7 +70,7 @@ func testFailedReplacementIsMadeAnew(t *testing.T, e env) {
 func testClaimWithAdditional(t *testing.T, e env) {
 	ctx := t.Context()
 	c := newChallenge("c")
-	c.Pool.Min, c.Timeout = 1, span(time.Hour)
+	c.Pool.Min, c.Timeout = 1, new(time.Hour)
 	e.create(t, c)
 	pooled := e.deploy(t, c.Key, e.pooled(t, c.Key))
 	e.store.Shift(time.Minute)

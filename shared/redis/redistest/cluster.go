@@ -27,7 +27,7 @@ func Cluster(t testing.TB) string {
 	for range clusterNodes {
 		s := New(t, "--cluster-enabled", "yes")
 		client := redis.NewClient(&redis.Options{Addr: s.address()})
-		defer client.Close()
+		t.Cleanup(func() { _ = client.Close() })
 		addresses, clients = append(addresses, s.address()), append(clients, client)
 	}
 	for i, client := range clients {

@@ -115,7 +115,7 @@ func (s *Server) start() error {
 		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir, "--logfile", "redis.log",
 		"--save", "", "--appendonly", "no", "--daemonize", "no",
 	}, s.args...)
-	command := exec.Command(binary, args...)
+	command := exec.CommandContext(context.Background(), binary, args...)
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := command.Start(); err != nil {
 		return err
@@ -131,7 +131,7 @@ func (s *Server) start() error {
 
 func (s *Server) waitForPing() error {
 	client := redis.NewClient(&redis.Options{Addr: s.address(), MaxRetries: -1})
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	for {
@@ -159,7 +159,7 @@ func (s *Server) log() string {
 func freePort(t testing.TB) int {
 	t.Helper()
 	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := listen(0)
 		if err != nil {
 			t.Fatalf("look for a free port: %v", err)
 		}
@@ -177,9 +177,13 @@ func freePort(t testing.TB) int {
 }
 
 func free(port int) bool {
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	l, err := listen(port)
 	if err != nil {
 		return false
 	}
 	return l.Close() == nil
+}
+
+func listen(port int) (net.Listener, error) {
+	return (&net.ListenConfig{}).Listen(context.Background(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 }

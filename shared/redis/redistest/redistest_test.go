@@ -4,8 +4,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mayfly-ctf/mayfly/shared/redis/redistest"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/mayfly-ctf/mayfly/shared/redis/redistest"
 )
 
 func TestStart(t *testing.T) {
@@ -26,7 +27,7 @@ func TestClusterHoldsKeysOfEverySlot(t *testing.T) {
 	addresses := strings.TrimPrefix(redistest.Cluster(t), "redis+cluster://")
 	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: strings.Split(addresses, ",")})
 	defer client.Close()
-	for _, key := range strings.Split("abcdefghijklmnopqrstuvwxyz", "") {
+	for key := range strings.SplitSeq("abcdefghijklmnopqrstuvwxyz", "") {
 		if err := client.Set(t.Context(), key, "v", 0).Err(); err != nil {
 			t.Fatal(err)
 		}
