@@ -63,15 +63,15 @@ func start(pl place, in inputs, rec record, maxOutput int64) (*started, error) {
 	}
 	defer output.writer.Close()
 	args, env := in.withPort(rec.Port)
-	cmd := exec.Command(path, args...)
+	cmd := exec.Command(path, args...) //nolint:noctx // It outlives every context of ours.
 	cmd.Dir = pl.work()
 	cmd.Env = append([]string{"PATH=" + searchPath(), markerVariable + "=" + rec.Marker}, env...)
 	cmd.Stdout, cmd.Stderr = output.writer, output.writer
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	// A program that outlives us must not hold what we were given as open files.
-	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("close files to %s: %w", in.command, err)
-	}
+	// A program that outlives us must not hold files that we were started with.
+	// What we open ourselves is closed anyway, so a kernel before 5.11, which
+	// can't do this, is no reason to stop.
+	_ = unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", in.command, plainCause(err))
 	}
@@ -99,7 +99,9 @@ func startLog(pl place, maxOutput int64) (logPipe, error) {
 	}
 	defer reader.Close()
 	blocks := max(maxOutput/512, 1)
+	//nolint:noctx // It outlives every context of ours.
 	cmd := exec.Command("/bin/sh", "-c", keepOutput, "sh", fmt.Sprint(blocks), pl.log())
+	cmd.Dir = "/"
 	// Without the marker: it is not stopped with the program but ends after it.
 	cmd.Env = []string{"PATH=" + searchPath()}
 	cmd.Stdin = reader

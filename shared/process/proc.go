@@ -80,7 +80,7 @@ func (p pidStart) signal(sig syscall.Signal) error {
 	if err != nil {
 		return nil
 	}
-	defer handle.Release()
+	defer func() { _ = handle.Release() }()
 	if !p.alive() {
 		return nil
 	}

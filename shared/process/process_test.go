@@ -74,6 +74,7 @@ func newProvider(t *testing.T, o process.Options) *process.Provider {
 		if left := carriers(t, o.Directory); len(left) > 0 {
 			t.Errorf("still running: %v", left)
 		}
+		eventually(t, "no logger is left", func() bool { return len(loggers(t, o.Directory)) == 0 })
 		if err := p.Close(); err != nil {
 			t.Error(err)
 		}

@@ -37,7 +37,6 @@ func (pl place) dir() string      { return filepath.Join(pl.root, pl.identity, p
 func (pl place) work() string     { return filepath.Join(pl.dir(), "work") }
 func (pl place) log() string      { return filepath.Join(pl.dir(), "output.log") }
 func (pl place) recorded() string { return filepath.Join(pl.dir(), "record.json") }
-func (pl place) parent() string   { return filepath.Join(pl.root, pl.identity) }
 
 // load returns what is recorded; ok is false if nothing is.
 func (pl place) load() (rec record, ok bool, err error) {

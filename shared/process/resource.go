@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -13,8 +14,12 @@ import (
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
-// cleanup is how long the end of a failed start may take, whoever waits.
-const cleanup = 20 * time.Second
+const (
+	// cleanup is how long the end of a failed start may take, whoever waits.
+	cleanup = 20 * time.Second
+	// logWait is how long the last words of a program may take to get to the log.
+	logWait = 2 * time.Second
+)
 
 // Check tells what is wrong with the inputs, each by its property. What is not
 // known yet, in a preview, is not complained of.
@@ -128,6 +133,9 @@ func (pl place) explain(ctx context.Context, err error, s *started) error {
 	if s == nil {
 		return err
 	}
+	// A child that got away may hold the log open.
+	ctx, cancel := context.WithTimeout(ctx, logWait)
+	defer cancel()
 	for _, done := range []chan struct{}{s.ended, s.logged} {
 		select {
 		case <-done:
@@ -201,9 +209,7 @@ func (p *Provider) adopt(ctx context.Context, pl place, rec record, props resour
 // Update has nothing to do: whatever matters is a replacement.
 func (p *Provider) Update(_ context.Context, r plugin.UpdateRequest) (plugin.UpdateResponse, error) {
 	out := r.OldOutputs.Copy()
-	for key, v := range r.NewInputs {
-		out[key] = v
-	}
+	maps.Copy(out, r.NewInputs)
 	return plugin.UpdateResponse{Properties: out}, nil
 }
 

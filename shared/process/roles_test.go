@@ -25,8 +25,8 @@ const roleVariable = "TEST_ROLE"
 func TestMain(m *testing.M) {
 	roles := map[string]func(){
 		"serve":    serve,
-		"silent":   func() { fmt.Println("I shall not listen"); select {} },
-		"exit":     func() { fmt.Println("no riddle today"); os.Exit(3) },
+		"silent":   func() { fmt.Fprintln(os.Stdout, "I shall not listen"); select {} },
+		"exit":     func() { fmt.Fprintln(os.Stdout, "no riddle today"); os.Exit(3) },
 		"noisy":    noisy,
 		"family":   family,
 		"stubborn": func() { signal.Ignore(syscall.SIGTERM); serve() },
@@ -85,37 +85,52 @@ func mayfly() {
 	p, err := process.NewProvider(process.Options{Directory: os.Getenv("TEST_DIRECTORY")})
 	must(err)
 	for i := range 100 {
-		fmt.Println("creating")
+		fmt.Fprintln(os.Stdout, "creating")
 		_, err := p.Create(context.Background(), plugin.CreateRequest{
 			URN:        urn("5eed5eed5eed5eed", fmt.Sprintf("program-%d", i)),
 			Properties: role("serve"),
 		})
 		must(err)
-		fmt.Println("created")
+		fmt.Fprintln(os.Stdout, "created")
 	}
 	select {}
 }
 
 func must(err error) {
 	if err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		os.Exit(1)
 	}
 }
 
-// carriers returns the pids of all processes that work in, or were started
-// for, a directory: those whose working directory is below it.
+// carriers returns the pids of all processes that work below a directory.
 func carriers(t *testing.T, dir string) []string {
 	t.Helper()
-	links, err := filepath.Glob("/proc/[0-9]*/cwd")
+	return having(t, "cwd", os.Readlink, func(target string) bool { return strings.HasPrefix(target, dir+"/") })
+}
+
+// loggers returns the pids of all processes that were started to write below a
+// directory.
+func loggers(t *testing.T, dir string) []string {
+	t.Helper()
+	read := func(path string) (string, error) {
+		text, err := os.ReadFile(path)
+		return string(text), err
+	}
+	return having(t, "cmdline", read, func(line string) bool { return strings.Contains(line, dir+"/") })
+}
+
+func having(
+	t *testing.T, file string, read func(string) (string, error), holds func(string) bool,
+) (pids []string) {
+	t.Helper()
+	paths, err := filepath.Glob("/proc/[0-9]*/" + file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var pids []string
-	for _, link := range links {
-		target, err := os.Readlink(link)
-		if err == nil && strings.HasPrefix(target, dir+"/") {
-			pids = append(pids, filepath.Base(filepath.Dir(link)))
+	for _, path := range paths {
+		if text, err := read(path); err == nil && holds(text) {
+			pids = append(pids, filepath.Base(filepath.Dir(path)))
 		}
 	}
 	return pids

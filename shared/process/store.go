@@ -83,7 +83,7 @@ func (s *store) reserve(ctx context.Context, pl place) (record, error) {
 	if count >= s.limit {
 		return record{}, ctf.LimitReached(fmt.Sprintf("%d processes exist, and no more are allowed", count))
 	}
-	port, err := freePort(ports)
+	port, err := freePort(ctx, ports)
 	if err != nil {
 		return record{}, err
 	}
@@ -215,13 +215,14 @@ func directories(dir string) ([]string, error) {
 
 // freePort returns a loopback port that nobody listens on and that is not in
 // taken.
-func freePort(taken map[int]bool) (int, error) {
+func freePort(ctx context.Context, taken map[int]bool) (int, error) {
+	var config net.ListenConfig
 	for range 1000 {
 		port := firstPort + mathrand.IntN(lastPort-firstPort)
 		if taken[port] {
 			continue
 		}
-		listener, err := net.Listen("tcp", address(port))
+		listener, err := config.Listen(ctx, "tcp", address(port))
 		if err != nil {
 			continue
 		}
