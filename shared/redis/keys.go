@@ -35,7 +35,8 @@ import (
 //	l:ID    string  its lease: the token of the holder, as redislock keeps it, with a time to live
 //	o       stream  the outbox. It alone outlives the challenge, by an hour
 //
-// Across challenges, all hints that may name too much:
+// Across challenges, all hints that may name too much. One behind which there is
+// nothing stays until a reader of its list passes by:
 //
 //	mayfly:tenants          set   every tenant that ever had a challenge; never shrinks
 //	mayfly:challenges:T     hash  challenge id -> when it was touched
