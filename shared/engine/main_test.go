@@ -120,7 +120,7 @@ func newSite(t testing.TB, change ...func(*engine.Options)) *site {
 		t.Fatal(err)
 	}
 	options := engine.Options{
-		Source: shared.library, WorkerCommand: []string{self, "worker"},
+		Source: shared.library, WorkerCommand: []string{self, "worker", disk}, // the last is for workers to find
 		WorkerEnv: []string{"DISK=" + disk}, Workers: 2,
 	}
 	for _, f := range change {

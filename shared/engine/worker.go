@@ -43,31 +43,20 @@ type worker struct {
 
 // startWorker starts a process and waits until it is ready.
 func startWorker(ctx context.Context, spawn *spawner, command, env []string) (*worker, error) {
-	theirOrders, orders, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer theirOrders.Close()
-	reports, theirReports, err := os.Pipe()
-	if err != nil {
-		return nil, errors.Join(err, orders.Close())
-	}
-	defer theirReports.Close()
 	w := &worker{
-		stderr: &tail{limit: workerTail}, orders: orders, reports: make(chan report),
-		quit: make(chan struct{}), gone: make(chan struct{}),
+		stderr: &tail{limit: workerTail}, reports: make(chan report), quit: make(chan struct{}), gone: make(chan struct{}),
 	}
 	w.cmd = exec.Command(command[0], command[1:]...)
 	w.cmd.Env = env
 	w.cmd.Dir = "/" // Pulumi looks for a project file from here upwards
 	w.cmd.Stderr = w.stderr
-	w.cmd.ExtraFiles = []*os.File{theirOrders, theirReports}
 	w.cmd.WaitDelay = time.Second // what providers start may hold standard error open
 	w.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := spawn.start(w.cmd); err != nil {
-		return nil, errors.Join(err, orders.Close(), reports.Close())
+	pipe, err := w.connect(spawn)
+	if err != nil {
+		return nil, err
 	}
-	go w.receive(reports) // stop waits for it
+	go w.receive(pipe) // stop waits for it
 	select {
 	case first, ok := <-w.reports:
 		if ok && first.Ready {
@@ -80,6 +69,27 @@ func startWorker(ctx context.Context, spawn *spawner, command, env []string) (*w
 		w.stop()
 		return nil, fmt.Errorf("the worker was not ready in time: %w: %s", context.Cause(ctx), w.stderr)
 	}
+}
+
+// connect starts the process with its ends of two pipes, and closes those here,
+// so that the pipes end with the process.
+func (w *worker) connect(spawn *spawner) (reports *os.File, err error) {
+	theirOrders, orders, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("make a pipe: %w", err)
+	}
+	defer theirOrders.Close()
+	reports, theirReports, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("make a pipe: %w", err), orders.Close())
+	}
+	defer theirReports.Close()
+	w.cmd.ExtraFiles = []*os.File{theirOrders, theirReports}
+	if err := spawn.start(w.cmd); err != nil {
+		return nil, errors.Join(err, orders.Close(), reports.Close())
+	}
+	w.orders = orders
+	return reports, nil
 }
 
 func (w *worker) receive(pipe *os.File) {

@@ -1,0 +1,80 @@
+package engine_test
+
+import (
+	"os"
+	"runtime"
+	"testing"
+
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
+	"github.com/mayfly-ctf/mayfly/shared/engine"
+	"golang.org/x/sync/errgroup"
+)
+
+// It is not parallel: it counts what the whole process has.
+func TestManyOperationsLeaveNothing(t *testing.T) {
+	s := newSite(t, func(o *engine.Options) { o.OperationsPerWorker = 20 })
+	first := workers(s.disk)[0]
+	cycle := func() error {
+		id, l := ctf.NewIdentity(), newLedger()
+		if _, err := s.Up(t.Context(), program(id, "files", "a"), l.checkpoint(), l); err != nil {
+			return err
+		}
+		return s.Down(t.Context(), key(id), l.checkpoint(), l)
+	}
+	many := func(n int) {
+		var group errgroup.Group
+		group.SetLimit(4)
+		for range n {
+			group.Go(cycle)
+		}
+		if err := group.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	many(10)
+	heap, goroutines, files := held()
+	many(100)
+	eventually(t, "no more is held than before", func() bool {
+		h, g, f := held()
+		return h < heap+4<<20 && g <= goroutines+4 && f <= files+4 // a worker more or less
+	})
+	if runs(first) {
+		t.Error("the first worker was not replaced")
+	}
+	eventually(t, "at most two workers run, and nothing under them", func() bool {
+		now := workers(s.disk)
+		return len(now) >= 1 && len(now) <= 2 && len(children(now...)) == 0
+	})
+}
+
+func held() (heap uint64, goroutines, files int) {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	entries, _ := os.ReadDir("/proc/self/fd")
+	return m.HeapAlloc, runtime.NumGoroutine(), len(entries)
+}
+
+func TestClose(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := s.Preview(t.Context(), program("")); ctf.ReasonOf(err) != ctf.ReasonUnavailable {
+		t.Errorf("got %v", err)
+	}
+	if left := workers(s.disk); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func TestNewRefusesWorkersThatDoNotStart(t *testing.T) {
+	t.Parallel()
+	for _, command := range [][]string{nil, {"/does/not/exist"}, {"/bin/false"}, {"/bin/echo", "hello"}} {
+		if e, err := engine.New(engine.Options{Source: shared.library, WorkerCommand: command}); err == nil {
+			t.Errorf("%v: no error", command)
+			_ = e.Close()
+		}
+	}
+}
