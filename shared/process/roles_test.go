@@ -62,7 +62,8 @@ func noisy() {
 }
 
 // family has a child in the same session that lost the marker, and one with
-// the marker in a session of its own.
+// the marker in a session of its own. Both have another child whenever one of
+// theirs ends.
 func family() {
 	for _, own := range []bool{false, true} {
 		cmd := exec.Command("/bin/sh", "-c", "while :; do sleep 600; done")

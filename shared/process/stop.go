@@ -3,7 +3,6 @@ package process
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"syscall"
 	"time"
@@ -17,26 +16,27 @@ const (
 )
 
 // A family is every process that a record is answerable for. It remembers whom
-// it has seen, for a child may outlive those that lead to it.
+// it has seen and in which sessions, for a child may outlive those that lead to
+// it, and may be born while its parent is being stopped.
 type family struct {
-	record record
-	seen   map[pidStart]bool
+	record   record
+	seen     map[pidStart]bool
+	sessions map[int]bool
 }
 
-// members returns the living ones: who carries the marker, who is in the
-// session of the recorded program as long as that lives, and whose parent is a
-// member.
+// members returns the living ones: who carries the marker, who is in a session
+// of a member, and whose parent is a member. A child escapes if it drops the
+// marker, begins a session and loses its parent, all of it between two looks.
 func (f *family) members() ([]pidStart, error) {
 	all, err := processes()
 	if err != nil {
 		return nil, err
 	}
-	found := make(map[int]pidStart)
-	leads := f.leads()
+	f.checkSessions(all)
+	found := make(map[int]stat)
 	for _, st := range all {
-		if f.seen[st.pidStart] || leads && st.session == f.record.PID ||
-			f.record.Marker != "" && hasMarker(st.pid, f.record.Marker) {
-			found[st.pid] = st.pidStart
+		if f.seen[st.pidStart] || f.sessions[st.session] || f.record.Marker != "" && hasMarker(st.pid, f.record.Marker) {
+			found[st.pid] = st
 		}
 	}
 	for grown := true; grown; {
@@ -44,26 +44,32 @@ func (f *family) members() ([]pidStart, error) {
 		for _, st := range all {
 			_, known := found[st.pid]
 			if _, child := found[st.parent]; child && !known {
-				found[st.pid], grown = st.pidStart, true
+				found[st.pid], grown = st, true
 			}
 		}
 	}
-	members := slices.Collect(maps.Values(found))
-	for _, m := range members {
-		f.seen[m] = true
+	members := make([]pidStart, 0, len(found))
+	for _, st := range found {
+		members = append(members, st.pidStart)
+		f.seen[st.pidStart] = true
+		f.sessions[st.session] = true
 	}
 	return members, nil
 }
 
-// leads tells whether the recorded program is there to vouch for its session:
-// after it, the number may be that of another one's session. A zombie still
-// holds the number.
-func (f *family) leads() bool {
-	if f.record.PID == 0 {
-		return false
+// checkSessions adds the session of the recorded program if that is there to
+// vouch for it, as a zombie too, and forgets those whose number is another
+// process's by now.
+func (f *family) checkSessions(all []stat) {
+	recorded := f.record.process()
+	if st, err := readStat(recorded.pid); err == nil && recorded.pid != 0 && st.pidStart == recorded {
+		f.sessions[recorded.pid] = true
 	}
-	st, err := readStat(f.record.PID)
-	return err == nil && st.start == f.record.Start
+	for _, st := range all {
+		if st.session == st.pid && st.pidStart != recorded && !f.seen[st.pidStart] {
+			delete(f.sessions, st.pid)
+		}
+	}
 }
 
 // stop ends every process of the record and returns when all are gone: first
@@ -74,7 +80,7 @@ func stop(ctx context.Context, rec record, grace time.Duration) error {
 	} else if rec.BootID != boot {
 		return nil // its numbers are other processes' now
 	}
-	f := &family{record: rec, seen: make(map[pidStart]bool)}
+	f := &family{record: rec, seen: make(map[pidStart]bool), sessions: make(map[int]bool)}
 	if grace > 0 {
 		if gone, err := f.end(ctx, syscall.SIGTERM, grace); gone || err != nil {
 			return err
