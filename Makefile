@@ -5,7 +5,6 @@ GO      := go
 # How many packages are compiled and tested at once.
 JOBS    ?= 2
 BIN     := $(CURDIR)/.bin
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 # The tools have a module of their own, so that what they need does not mix
 # with what the product needs.
@@ -20,7 +19,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build .bin/mayfly, which is every verb, the client and `mayfly run`
-	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o $(BIN)/mayfly ./functions/cmd/mayfly
+	$(GO) build -trimpath -o $(BIN)/mayfly ./functions/cmd/mayfly
 
 run: build ## Run everything on this machine, on 127.0.0.1:8080
 	$(BIN)/mayfly run

@@ -56,7 +56,7 @@ func poolerBounds(t *testing.T, s *suite) {
 		minimum, maximum int
 		reasons          string
 	}{
-		"negative": {-1, -3, "MUST_BE_POSITIVE MUST_BE_POSITIVE"},
+		"negative": {-1, -3, "MUST_BE_POSITIVE,MUST_BE_POSITIVE"},
 		"inverted": {3, 2, "INVERTED_BOUNDARIES"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -83,7 +83,7 @@ func violations(a answer, key string) string {
 		value, _ := violation[key].(string)
 		values = append(values, value)
 	}
-	return strings.Join(values, " ")
+	return strings.Join(values, ",")
 }
 
 func scenarioReference(t *testing.T, s *suite) {
@@ -128,7 +128,7 @@ func scenarioContent(t *testing.T, s *suite) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			reference, _ := s.scenarios.push(t, "bad-"+strings.ReplaceAll(name, " ", "-")+":1", content)
+			reference, _ := s.scenarios.push(t, "bad-"+strings.ToLower(strings.ReplaceAll(name, " ", "-"))+":1", content)
 			s.wantMismatch(t, object{"scenario": reference})
 		})
 	}
