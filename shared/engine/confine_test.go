@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"net"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -52,8 +53,15 @@ func TestProgramIsConfined(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
+	path := filepath.Join(t.TempDir(), "socket")
+	socket, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
 	s := newSite(t)
-	result := s.mustUp(t, program(ctf.NewIdentity(), "mode", "probe", "address", listener.Addr().String()), newLedger())
+	p := program(ctf.NewIdentity(), "mode", "probe", "address", listener.Addr().String(), "socket", path)
+	result := s.mustUp(t, p, newLedger())
 	if diff := cmp.Diff([]string{"read its own directory"}, result.Flags); diff != "" {
 		t.Errorf("what the program could do (-want +got)\n%s", diff)
 	}

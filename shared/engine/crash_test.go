@@ -16,12 +16,15 @@ import (
 // begin starts an Up that is held up in a call, and waits until it is.
 func (s *site) begin(t *testing.T, ctx context.Context, p ctf.Program, l *ledger, verb, name string) <-chan error {
 	t.Helper()
-	result := make(chan error, 1)
+	result, before := make(chan error, 1), s.calls()
 	go func() {
 		_, err := s.Up(ctx, p, l.checkpoint(), l)
 		result <- err
 	}()
-	eventually(t, verb+" "+name+" has begun", func() bool { return strings.HasSuffix(s.calls(), verb+" "+name) })
+	eventually(t, verb+" "+name+" has begun", func() bool {
+		now := s.calls()
+		return now != before && strings.HasSuffix(now, verb+" "+name)
+	})
 	return result
 }
 

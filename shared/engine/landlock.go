@@ -43,10 +43,14 @@ func landlockABI() int {
 // confine restricts the calling thread, and every process started from it, for
 // ever: to read and run what is in dir and the system's libraries, and to
 // connect to the ports. It must be called on a locked thread that is never
-// unlocked. Where the kernel has no Landlock it only forbids new privileges.
+// unlocked. Where the kernel has no Landlock, only new privileges and sockets
+// other than TCP's are forbidden.
 func confine(dir, binary string, ports []uint16) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("forbid new privileges: %w", err)
+	}
+	if err := denySockets(); err != nil {
+		return err
 	}
 	abi := landlockABI()
 	if abi == 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"sync"
 
@@ -46,9 +47,11 @@ func Work(ctx context.Context, providers Providers) int {
 }
 
 func work(ctx context.Context, providers Providers) error {
-	// A scenario program must neither inherit the pipes nor read our memory.
-	unix.CloseOnExec(ordersFD)
-	unix.CloseOnExec(reportsFD)
+	// A scenario program must neither inherit the pipes, nor what we inherited
+	// without knowing, nor read our memory.
+	if err := unix.CloseRange(ordersFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("keep descriptors to ourselves: %w", err)
+	}
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("make the process undumpable: %w", err)
 	}

@@ -49,14 +49,16 @@ var modes = map[string]func(*pulumi.Context, map[string]string) error{
 	"number":      exportOne("connection_info", pulumi.Int(7)),
 	"number-flag": exportOne("flags", pulumi.Array{pulumi.String("a"), pulumi.Int(7)}),
 	"text-flags":  exportOne("flags", pulumi.String("a")),
-	"error":       func(*pulumi.Context, map[string]string) error { return fmt.Errorf("the \x1b[31mauthor's\x1b[0m mistake") },
-	"exit":        exit,
-	"panic":       func(*pulumi.Context, map[string]string) error { panic("the author's bug") },
-	"hang":        func(*pulumi.Context, map[string]string) error { select {} },
-	"flood":       flood,
-	"hog":         hog,
-	"fork":        fork,
-	"unknown":     unknown,
+	"error": func(*pulumi.Context, map[string]string) error {
+		return fmt.Errorf("the \x1b[31mauthor's\x1b[0m mistake")
+	},
+	"exit":    exit,
+	"panic":   func(*pulumi.Context, map[string]string) error { panic("the author's bug") },
+	"hang":    func(*pulumi.Context, map[string]string) error { select {} },
+	"flood":   flood,
+	"hog":     hog,
+	"fork":    fork,
+	"unknown": unknown,
 }
 
 type component struct{ pulumi.ResourceState }
@@ -147,6 +149,17 @@ func probe(ctx *pulumi.Context, additional map[string]string) error {
 	if err == nil {
 		connection.Close()
 	}
+	multipath := net.Dialer{}
+	multipath.SetMultipathTCP(true)
+	connection, err = multipath.Dial("tcp", additional["address"])
+	try("connect over several paths", err)
+	if err == nil {
+		connection.Close()
+	}
+	_, err = net.Dial("udp", additional["address"])
+	try("send a datagram", err)
+	_, err = net.Dial("unix", additional["socket"])
+	try("connect to a path", err)
 	_, err = net.Listen("tcp", "127.0.0.1:0")
 	try("listen", err)
 	try("signal the worker", unix.Kill(os.Getppid(), 0))
