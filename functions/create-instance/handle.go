@@ -40,7 +40,7 @@ func (f *Function) Handle(
 		return nil, err
 	}
 	for range attempts {
-		reserved, err := f.instances.Reserve(ctx, wanted)
+		reserved, err := f.instances.Reserve(context.WithoutCancel(ctx), wanted)
 		if err != nil {
 			return nil, err
 		}

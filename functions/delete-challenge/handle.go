@@ -36,7 +36,7 @@ func (f *Function) Handle(
 	if err != nil {
 		return nil, err
 	}
-	first, instances, err := f.challenges.DeleteChallenge(ctx, key)
+	first, instances, err := f.challenges.DeleteChallenge(context.WithoutCancel(ctx), key)
 	if err != nil {
 		return nil, err
 	}
@@ -44,12 +44,11 @@ func (f *Function) Handle(
 	if err := f.lifecycle.SettleAll(ctx, key, instances); err != nil {
 		return nil, err
 	}
-	removed, err := f.challenges.RemoveChallenge(ctx, key)
-	if err != nil {
+	if _, err := f.challenges.RemoveChallenge(ctx, key); err != nil {
 		return nil, err
 	}
 	f.announce.Announce(key)
-	if !first && !removed {
+	if !first {
 		return nil, ctf.ChallengeNotFound(key.ID)
 	}
 	return &emptypb.Empty{}, nil

@@ -35,16 +35,15 @@ func (f *Function) Handle(
 	if err != nil {
 		return nil, err
 	}
-	id, first, err := f.instances.DeleteInstance(ctx, challenge, source)
+	id, first, err := f.instances.DeleteInstance(context.WithoutCancel(ctx), challenge, source)
 	if err != nil {
 		return nil, err
 	}
 	f.announce.Announce(challenge)
-	outcome, err := f.lifecycle.Settle(ctx, ctf.InstanceKey{Challenge: challenge, Identity: id})
-	if err != nil {
+	if _, err := f.lifecycle.Settle(ctx, ctf.InstanceKey{Challenge: challenge, Identity: id}); err != nil {
 		return nil, err
 	}
-	if !first && !outcome.Destroyed {
+	if !first {
 		return nil, ctf.InstanceNotFound(challenge.ID, source)
 	}
 	return &emptypb.Empty{}, nil

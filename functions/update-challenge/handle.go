@@ -51,11 +51,12 @@ func (f *Function) Handle(
 			return nil, err
 		}
 	}
-	update, err := f.challenges.UpdateChallenge(ctx, key, change)
+	update, err := f.challenges.UpdateChallenge(context.WithoutCancel(ctx), key, change)
 	if err != nil {
 		return nil, err
 	}
 	f.announce.Announce(key)
+	// Nobody holds these, so nobody waits for them.
 	for _, id := range update.Deleting {
 		f.lifecycle.Start(ctx, ctf.InstanceKey{Challenge: key, Identity: id})
 	}

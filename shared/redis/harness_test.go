@@ -60,6 +60,7 @@ func suite() map[string]func(*testing.T, env) {
 		"claim with additional":       testClaimWithAdditional,
 		"update renews":               testUpdateRenews,
 		"equal digest":                testEqualDigestStoresTheReference,
+		"failed delete":               testFailedDeleteIsTakenUpByTheNext,
 		"failed update":               testFailedUpdateIsTakenUpByTheNext,
 		"events":                      testEvents,
 		"dates come back":             testDatesComeBackToTheDigit,

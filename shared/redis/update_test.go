@@ -188,3 +188,26 @@ func testEvents(t *testing.T, e env) {
 		}
 	}
 }
+
+func testFailedDeleteIsTakenUpByTheNext(t *testing.T, e env) {
+	ctx := t.Context()
+	c := e.create(t, newChallenge("c"))
+	id := e.started(t, c, alice).Key.Identity
+	deletes := func(want bool) {
+		t.Helper()
+		_, first, err := e.store.DeleteInstance(ctx, c, alice)
+		check(t, err)
+		challenge, _, err := e.store.DeleteChallenge(ctx, c)
+		check(t, err)
+		if first != want || challenge != want {
+			t.Fatalf("first at the instance: %t, at the challenge: %t, want %t", first, challenge, want)
+		}
+	}
+	deletes(true)
+	deletes(false)
+	l := e.lease(t, c, id)
+	check(t, l.Abandon(ctx, ctf.Deleting, "it is stuck"))
+	l.Release()
+	deletes(true)
+	deletes(false)
+}

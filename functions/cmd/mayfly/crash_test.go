@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -73,8 +74,12 @@ func crash(t *testing.T, strike func(*server)) {
 	for c := range crashClients {
 		clients.Go(func() {
 			random := rand.New(rand.NewPCG(seed, uint64(c)))
-			for done.Add(1) <= crashOperations {
-				operate(ctx, s, random, c, &beliefs[c])
+			for done.Load() < crashOperations {
+				if operate(ctx, s, random, c, &beliefs[c]) {
+					done.Add(1)
+					continue
+				}
+				<-time.After(10 * time.Millisecond) // nobody listens while Mayfly starts
 			}
 		})
 	}
@@ -104,15 +109,19 @@ func crash(t *testing.T, strike func(*server)) {
 
 func challengeName(n int) string { return fmt.Sprintf("challenge-%d", n) }
 
-// operate has a client do one random thing to one of its two instances.
-func operate(ctx context.Context, s *server, random *rand.Rand, client int, beliefs *[2]belief) {
+// operate has a client do one random thing to one of its two instances, and
+// tells whether there was anybody to listen.
+func operate(ctx context.Context, s *server, random *rand.Rand, client int, beliefs *[2]belief) bool {
 	n := random.IntN(2)
 	challenge, source := challengeName(n), fmt.Sprintf("team-%d", client)
 	path := "/instance/" + challenge + "/" + source
+	var answer reply
+	var err error
 	switch kind := random.IntN(10); {
 	case kind < 5:
-		answer, err := s.Call(ctx, http.MethodPost, "/instance", map[string]any{"challengeId": challenge, "sourceId": source})
+		answer, err = s.Call(ctx, http.MethodPost, "/instance", map[string]any{"challengeId": challenge, "sourceId": source})
 		switch {
+		case errors.Is(err, syscall.ECONNREFUSED):
 		case err == nil && answer.Status == http.StatusOK:
 			beliefs[n] = present
 		case err == nil && answer.Status == http.StatusConflict && beliefs[n] == present:
@@ -120,8 +129,9 @@ func operate(ctx context.Context, s *server, random *rand.Rand, client int, beli
 			beliefs[n] = unknown
 		}
 	case kind < 9:
-		answer, err := s.Call(ctx, http.MethodDelete, path, nil)
+		answer, err = s.Call(ctx, http.MethodDelete, path, nil)
 		switch {
+		case errors.Is(err, syscall.ECONNREFUSED):
 		case err == nil && answer.Status == http.StatusOK, err == nil && answer.Status == http.StatusNotFound:
 			beliefs[n] = absent
 		default:
@@ -133,8 +143,10 @@ func operate(ctx context.Context, s *server, random *rand.Rand, client int, beli
 			"additional": map[string]string{"round": fmt.Sprint(random.IntN(1000))}, "updateMask": "additional",
 			"updateStrategy": strategies[random.IntN(len(strategies))],
 		}
-		_, _ = s.Call(ctx, http.MethodPatch, "/challenge/"+challenge, update) // instances stay, whatever comes of it
+		// Instances stay, whatever comes of it.
+		_, err = s.Call(ctx, http.MethodPatch, "/challenge/"+challenge, update)
 	}
+	return !errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // audit compares what clients were told, what is recorded and what runs.

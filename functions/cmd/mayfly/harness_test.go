@@ -53,7 +53,7 @@ func build(tb testing.TB, dir string, args ...string) string {
 	if program, ok := binaries.built[dir]; ok {
 		return program
 	}
-	program := filepath.Join(binaries.dir, strings.ReplaceAll(filepath.Clean(dir), "/", "_"))
+	program := filepath.Join(binaries.dir, fmt.Sprintf("program-%d", len(binaries.built)))
 	cmd := exec.Command("go", append(append([]string{"build", "-o", program}, args...), ".")...)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -146,7 +146,7 @@ func (s *server) Start() {
 
 // Kill ends the server without a chance to clean up.
 func (s *server) Kill() {
-	if s.cmd != nil {
+	if s.exited != nil {
 		_ = s.cmd.Process.Kill() // it may have ended
 		<-s.exited
 	}

@@ -8,7 +8,9 @@ local allowed = r.state == "updating" or (arg.to == "deleting" and (r.state == "
 if not allowed then return { "superseded", r.state, r.revision } end
 if stale() then return { "stale" } end
 set(instance_key(id), r, { failure = arg.failure, settled_by = arg.request })
-if arg.to == "deleting" then
+if r.state == "deleting" then
+  disown(id, r)
+elseif arg.to == "deleting" then
   doom(id, r)
 else
   change(id, r, "instance." .. arg.to, { state = arg.to, strategy = "" })

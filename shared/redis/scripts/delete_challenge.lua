@@ -4,9 +4,11 @@ if stale() then return { "stale" } end
 local ids = redis.call("SMEMBERS", instances)
 local records = {}
 for _, id in ipairs(ids) do records[id] = read(instance_key(id)) end
-local first = c.deleting == "" or c.deleting == arg.request
+local first = c.deleting == "" or c.deleting == unowned or c.deleting == arg.request
 if c.deleting == "" then
   change_challenge(c, "challenge.updated", { deleting = arg.request })
+elseif first then
+  set(challenge_key, c, { deleting = arg.request })
 end
 redis.call("DEL", claimable)
 for id, r in pairs(records) do doom(id, r) end

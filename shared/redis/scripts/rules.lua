@@ -170,6 +170,15 @@ local function doom(id, r)
   return true
 end
 
+-- A deletion belongs to the request that asked for it, which alone is told that
+-- it succeeded. One that failed belongs to nobody, and so to the next request.
+local unowned = "-"
+local function disown(id, r)
+  set(instance_key(id), r, { deleted_by = unowned })
+  local c = read(challenge_key)
+  if c and c.deleting ~= "" then set(challenge_key, c, { deleting = unowned }) end
+end
+
 -- The right of a lease to write: its fence is the newest and nobody else holds
 -- the lock. A lock that ran out unseen is taken again, and every write
 -- refreshes it. Returns the record, or nothing and how the lease stands.
