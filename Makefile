@@ -13,7 +13,7 @@ GENERATE  := buf protoc-gen-go protoc-gen-go-grpc protoc-gen-connect-go protoc-g
 GENERATED := shared/api/gen
 
 .DEFAULT_GOAL := help
-.PHONY: help generate check-generated lint fmt test bench run build clean
+.PHONY: help generate check-generated lint fmt test bench run build example clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,11 @@ build: ## Build .bin/mayfly, which is every verb, the client and `mayfly run`
 
 run: build ## Run everything on this machine, on 127.0.0.1:8080
 	$(BIN)/mayfly run
+
+example: ## Build the example scenario into .bin/riddle
+	mkdir -p $(BIN)/riddle && cp shared/sdk/examples/riddle/Pulumi.yaml $(BIN)/riddle/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/riddle/scenario ./shared/sdk/examples/riddle
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/riddle/service ./shared/sdk/examples/riddle/service
 
 test: ## Test every module, with the race detector
 	@for module in $(MODULES); do \
