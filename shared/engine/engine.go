@@ -38,7 +38,8 @@ type Options struct {
 	// binary, told to call [Work].
 	WorkerCommand []string
 	// WorkerEnv is the whole environment of a worker, as NAME=value. What the
-	// providers need must be in it; a scenario program sees none of it.
+	// providers need must be in it; a scenario program sees none of it. Names
+	// that begin with PULUMI_ are left out: Pulumi's engine obeys them.
 	WorkerEnv []string
 	// Workers is how many operations run at the same time; 0 is twice
 	// GOMAXPROCS.

@@ -73,10 +73,10 @@ func testMain(m *testing.M) int {
 	return m.Run()
 }
 
-func build(source, program string) error {
+func build(source, program string, env ...string) error {
 	cmd := exec.Command("go", "build", "-o", program, ".")
 	cmd.Dir = source
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
 	if output, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s: %w\n%s", source, err, output)
 	}

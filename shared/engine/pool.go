@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,8 +36,14 @@ type pool struct {
 }
 
 func newPool(command []string, o Options) *pool {
+	env := []string{} // nil would be our own
+	for _, variable := range o.WorkerEnv {
+		if !strings.HasPrefix(variable, "PULUMI_") {
+			env = append(env, variable)
+		}
+	}
 	return &pool{
-		command: command, env: append([]string{}, o.WorkerEnv...), limit: o.OperationsPerWorker,
+		command: command, env: env, limit: o.OperationsPerWorker,
 		spawn: newSpawner(), slots: make(chan struct{}, o.Workers),
 	}
 }

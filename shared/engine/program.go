@@ -65,10 +65,7 @@ func (p program) run(ctx context.Context) error {
 	copied.Go(func() { _, _ = output.WriteTo(said) }) // until the last writer is killed
 	result := make(chan error, 1)
 	go func() { // its end is the result
-		// Never unlocked: the thread is confined like the program, and dies with
-		// this goroutine. It outlives the program, whose death it would cause.
-		runtime.LockOSThread()
-		result <- p.onThisThread(ctx, null, theirs)
+		lockToOwnThread(func() { result <- p.onThisThread(ctx, null, theirs) })
 	}()
 	err = <-result
 	_ = output.SetReadDeadline(time.Now().Add(time.Second)) // for a child that escaped its group
@@ -77,6 +74,23 @@ func (p program) run(ctx context.Context) error {
 		exit.detail = explain(exit, said, p.memory)
 	}
 	return err
+}
+
+// lockToOwnThread calls f on a thread that is never unlocked: it may be
+// confined, and dies with the calling goroutine. It outlives f, and with it any
+// program that f started, whose death it would cause. It is not the process's
+// main thread, by whose credentials the kernel judges who may send the process a
+// signal.
+func lockToOwnThread(f func()) {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		f()
+		return
+	}
+	defer runtime.UnlockOSThread()
+	var other sync.WaitGroup
+	other.Go(func() { lockToOwnThread(f) }) // on another: we keep this one
+	other.Wait()
 }
 
 // onThisThread confines the calling thread, starts the program from it and

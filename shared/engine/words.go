@@ -23,8 +23,8 @@ var (
 )
 
 const (
-	maxWords    = 20
-	maxWordSize = 2 << 10
+	maxWords    = 10
+	maxWordSize = 1 << 10 // bytes
 )
 
 // words collects what failed and why, in words that the author of a scenario
