@@ -64,6 +64,6 @@ func waitForCluster(ctx context.Context, t testing.TB, client *redis.Client) {
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
-		t.Fatalf("make a cluster: %v", err)
+		t.Fatalf("start servers: %v", err)
 	}
 }

@@ -42,7 +42,8 @@ func Start(t testing.TB) string {
 }
 
 // New starts a redis-server with further arguments of its command line, such
-// as "--appendonly", "yes". The server is killed when the test ends.
+// as "--appendonly", "yes"; the path of a configuration may come first. The
+// server is killed when the test ends.
 func New(t testing.TB, args ...string) *Server {
 	t.Helper()
 	s := &Server{t: t, args: args, dir: t.TempDir()}
@@ -111,10 +112,11 @@ func (s *Server) start() error {
 	if err != nil {
 		s.t.Fatalf("this test needs redis-server 6.2 or newer on PATH: apt-get install redis-server")
 	}
-	args := append([]string{
+	args := append(s.configuration(), []string{
 		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1", "--dir", s.dir, "--logfile", "redis.log",
 		"--save", "", "--appendonly", "no", "--daemonize", "no",
-	}, s.args...)
+	}...)
+	args = append(args, s.args[len(s.configuration()):]...)
 	command := exec.CommandContext(context.Background(), binary, args...)
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := command.Start(); err != nil {
@@ -127,6 +129,14 @@ func (s *Server) start() error {
 	}()
 	s.command, s.exited = command, exited
 	return s.waitForPing()
+}
+
+// configuration is the file among the arguments, which has to come first.
+func (s *Server) configuration() []string {
+	if len(s.args) > 0 && !strings.HasPrefix(s.args[0], "-") {
+		return s.args[:1:1]
+	}
+	return nil
 }
 
 func (s *Server) waitForPing() error {
