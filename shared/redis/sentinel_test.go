@@ -21,7 +21,7 @@ func TestSentinel(t *testing.T) {
 	c := e.create(t, newChallenge("c"))
 	started := e.started(t, c, alice)
 
-	check(t, rawClient(t, watched.Primary.URL()).Wait(t.Context(), 1, 10*time.Second).Err()) // the replica has it all
+	check(t, rawClient(t, watched.Primary.URL()).Do(t.Context(), "WAIT", 1, 10_000).Err()) // the replica has it all
 
 	watched.Primary.Kill()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
