@@ -49,21 +49,23 @@ func (f *Function) Handle(ctx context.Context) error {
 			failed = fmt.Errorf("find what is due: %w", err)
 			break
 		}
-		group.Go(func() error { return f.destroy(ctx, key) })
+		group.Go(func() error {
+			f.destroy(ctx, key)
+			return nil
+		})
 	}
 	return errors.Join(failed, group.Wait())
 }
 
-// destroy returns an error only when the tick itself is over.
-func (f *Function) destroy(ctx context.Context, key ctf.InstanceKey) error {
+// destroy logs how it went. What a tick that is over leaves goes on, and is
+// looked at again.
+func (f *Function) destroy(ctx context.Context, key ctf.InstanceKey) {
 	outcome, err := f.lifecycle.Settle(ctx, key)
 	switch {
 	case ctx.Err() != nil:
-		return nil // it goes on, and is looked at again
 	case err != nil:
 		f.log.WarnContext(ctx, "destroying an instance is retried", "challenge", key.Challenge.ID, "identity", key.Identity, "error", err)
 	case outcome.Destroyed:
 		f.log.InfoContext(ctx, "instance destroyed", "challenge", key.Challenge.ID, "identity", key.Identity)
 	}
-	return nil
 }

@@ -2,6 +2,7 @@ package ctf
 
 import (
 	"context"
+	"maps"
 	"time"
 )
 
@@ -61,12 +62,8 @@ type Work struct {
 // additional merged; on equal keys the instance's win.
 func (w Work) Program() Program {
 	merged := make(map[string]string, len(w.Challenge.Additional)+len(w.Instance.Additional))
-	for k, v := range w.Challenge.Additional {
-		merged[k] = v
-	}
-	for k, v := range w.Instance.Additional {
-		merged[k] = v
-	}
+	maps.Copy(merged, w.Challenge.Additional)
+	maps.Copy(merged, w.Instance.Additional)
 	return Program{Scenario: w.Challenge.Scenario, Instance: w.Instance.Key, Additional: merged}
 }
 

@@ -50,7 +50,7 @@ func testMain(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	handler, err := registry.New(filepath.Join(dir, "registry"))
+	handler, err := registry.New(context.Background(), filepath.Join(dir, "registry"))
 	if err != nil {
 		panic(err)
 	}

@@ -167,7 +167,7 @@ func (p *Publisher) send(ctx context.Context, e ctf.Event) error {
 		}
 		err := Send(ctx, p.client, sink.URL, ce)
 		if refused := (*RefusedError)(nil); errors.As(err, &refused) && refused.Status == http.StatusBadRequest {
-			p.log.Error("a sink called an event bad", "type", e.Type, "id", e.ID, "sink", sink.URL, "error", err)
+			p.log.ErrorContext(ctx, "a sink called an event bad", "type", e.Type, "id", e.ID, "sink", sink.URL, "error", err)
 			continue
 		}
 		if err != nil {

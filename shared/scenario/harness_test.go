@@ -40,7 +40,7 @@ func with(files map[string]string) map[string]string {
 // host:port.
 func startRegistry(t *testing.T, middleware ...func(http.Handler) http.Handler) string {
 	t.Helper()
-	handler, err := registry.New(t.TempDir())
+	handler, err := registry.New(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -277,7 +277,7 @@ func TestChallengeUpdateNamesWhatChanges(t *testing.T) {
 
 func TestClientPushesADirectory(t *testing.T) {
 	t.Parallel()
-	handler, err := registry.New(t.TempDir())
+	handler, err := registry.New(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

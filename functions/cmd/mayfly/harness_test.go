@@ -179,7 +179,7 @@ func (s *server) Workers() []int {
 		children = append(append(children, ' '), more...)
 	}
 	var workers []int
-	for _, field := range strings.Fields(string(children)) {
+	for field := range strings.FieldsSeq(string(children)) {
 		line, _ := os.ReadFile("/proc/" + field + "/cmdline")
 		if pid, err := strconv.Atoi(field); err == nil && bytes.Contains(line, []byte("\x00worker\x00")) {
 			workers = append(workers, pid)
@@ -283,16 +283,19 @@ func (s *server) Tick(path string) {
 // eventually waits until the condition holds.
 func eventually(tb testing.TB, what string, condition func() error) {
 	tb.Helper()
-	deadline := time.Now().Add(patience)
+	late := time.After(patience)
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
 	for {
 		err := condition()
 		if err == nil {
 			return
 		}
-		if time.Now().After(deadline) {
+		select {
+		case <-late:
 			tb.Fatalf("%s: %v", what, err)
+		case <-look.C:
 		}
-		time.Sleep(50 * time.Millisecond) // between two looks at the condition
 	}
 }
 

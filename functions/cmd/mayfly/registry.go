@@ -20,12 +20,12 @@ type registryServer struct {
 
 // startRegistry serves what is kept in dir. The port is part of every
 // reference to it, so it is to stay the same from run to run.
-func startRegistry(address, dir string) (*registryServer, error) {
-	handler, err := registry.New(dir)
+func startRegistry(ctx context.Context, address, dir string) (*registryServer, error) {
+	handler, err := registry.New(context.WithoutCancel(ctx), dir)
 	if err != nil {
 		return nil, fmt.Errorf("open the registry: %w", err)
 	}
-	listener, err := net.Listen("tcp", address)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for the registry: %w; choose another port with --registry-port", err)
 	}

@@ -76,16 +76,16 @@ func run(ctx context.Context, s settings, out, diagnostics io.Writer) error {
 	}
 	defer stopRedis()
 
-	listener, err := net.Listen("tcp", net.JoinHostPort(s.address, strconv.Itoa(int(s.port))))
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(s.address, strconv.Itoa(int(s.port))))
 	if err != nil {
 		return fmt.Errorf("%w; choose another port with --port", err)
 	}
-	defer listener.Close() //nolint:errcheck // serve has closed it, save where starting failed
-	registry, err := startRegistry(net.JoinHostPort("127.0.0.1", strconv.Itoa(int(s.registryPort))), directory.join("registry"))
+	defer listener.Close() // serve has closed it, save where starting failed
+	registry, err := startRegistry(ctx, net.JoinHostPort("127.0.0.1", strconv.Itoa(int(s.registryPort))), directory.join("registry"))
 	if err != nil {
 		return err
 	}
-	defer stopWithin(registryStop, registry.Stop)
+	defer stopWithin(ctx, registryStop, registry.Stop)
 
 	url := "http://" + reachable(listener.Addr())
 	system, err := openSystem(ctx, plan{
@@ -185,8 +185,9 @@ func reachable(address net.Addr) string {
 	return net.JoinHostPort(host, port)
 }
 
-func stopWithin(limit time.Duration, stop func(context.Context)) {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+// stopWithin stops something although ctx has ended.
+func stopWithin(ctx context.Context, limit time.Duration, stop func(context.Context)) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	stop(ctx)
 }

@@ -104,7 +104,7 @@ func (s *system) close(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, limit)
 		defer cancel()
 		if err := do(ctx); err != nil {
-			s.log.ErrorContext(ctx, "stopping "+what, "error", err)
+			s.log.ErrorContext(ctx, "a part does not stop in order", "part", what, "error", err)
 		}
 	}
 	if s.lifecycle != nil {

@@ -19,7 +19,8 @@ import (
 // New returns a handler that serves the registry kept in dir, which is made if
 // it is missing. Deleting manifests and blobs is allowed. The registry's
 // library logs through the process-wide logger of logrus, which New turns off.
-func New(dir string) (handler http.Handler, err error) {
+// The handler works until ctx ends.
+func New(ctx context.Context, dir string) (handler http.Handler, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the registry's directory: %w", err)
 	}
@@ -30,7 +31,7 @@ func New(dir string) (handler http.Handler, err error) {
 			handler, err = nil, fmt.Errorf("start the registry in %s: %v", dir, r)
 		}
 	}()
-	return handlers.NewApp(context.Background(), settings(dir)), nil
+	return handlers.NewApp(ctx, settings(dir)), nil
 }
 
 func settings(dir string) *configuration.Configuration {

@@ -18,7 +18,7 @@ import (
 // open serves the registry in dir and returns a repository of it.
 func open(t *testing.T, dir string) *remote.Repository {
 	t.Helper()
-	handler, err := registry.New(dir)
+	handler, err := registry.New(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestNewNeedsADirectory(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := registry.New(filepath.Join(file, "registry")); err == nil {
+	if _, err := registry.New(t.Context(), filepath.Join(file, "registry")); err == nil {
 		t.Error("no error")
 	}
 }
