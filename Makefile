@@ -35,7 +35,7 @@ test: ## Test every module, with the race detector
 	done
 
 bench: ## Measure the verbs over HTTP and print a table
-	cd functions && $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./cmd/mayfly/...
+	cd functions && $(GO) test -run '^$$' -bench BenchmarkMayfly -benchtime 1x -timeout 60m ./cmd/mayfly
 
 lint: $(BIN)/golangci-lint $(BIN)/buf ## Check style, mistakes and who imports whom
 	cd shared/api && $(BIN)/buf lint
