@@ -95,7 +95,7 @@ func (j job) replace(ctx context.Context) error {
 		return ctf.ErrSuperseded
 	case err == nil:
 		return nil
-	case outcome.Gone:
+	case outcome.Gone, outcome.Instance.State == ctf.Deleting: // if it can't be destroyed now, expire does so later
 		return j.abandon(ctx, ctf.Ready, err)
 	default:
 		return err

@@ -27,6 +27,9 @@ const linger = 30 * time.Second
 // atOnce is how many instances one call settles in parallel.
 const atOnce = 16
 
+// ErrHeld is what Finish returns while somebody else is at work.
+var ErrHeld = errors.New("somebody else is at work on the instance")
+
 // A Lifecycle settles instances.
 type Lifecycle struct {
 	leases   ctf.Leaser
@@ -60,8 +63,18 @@ type Outcome struct {
 //
 // When ctx ends Settle returns its cause, but the work goes on; see Drain.
 func (l *Lifecycle) Settle(ctx context.Context, key ctf.InstanceKey) (Outcome, error) {
+	return wait(ctx, l.start(ctx, key, l.limit))
+}
+
+// Finish is Settle for work that somebody else may be at. When that one does
+// not give the lease up within patience, he lives, and Finish returns ErrHeld.
+func (l *Lifecycle) Finish(ctx context.Context, key ctf.InstanceKey, patience time.Duration) (Outcome, error) {
+	return wait(ctx, l.start(ctx, key, patience))
+}
+
+func wait(ctx context.Context, done <-chan result) (Outcome, error) {
 	select {
-	case r := <-l.start(ctx, key):
+	case r := <-done:
 		return r.outcome, r.err
 	case <-ctx.Done():
 		return Outcome{}, context.Cause(ctx)
@@ -90,19 +103,19 @@ func (l *Lifecycle) SettleAll(ctx context.Context, challenge ctf.ChallengeKey, i
 }
 
 // Start begins what Settle does and does not wait for it.
-func (l *Lifecycle) Start(ctx context.Context, key ctf.InstanceKey) { l.start(ctx, key) }
+func (l *Lifecycle) Start(ctx context.Context, key ctf.InstanceKey) { l.start(ctx, key, l.limit) }
 
 type result struct {
 	outcome Outcome
 	err     error
 }
 
-func (l *Lifecycle) start(ctx context.Context, key ctf.InstanceKey) <-chan result {
+func (l *Lifecycle) start(ctx context.Context, key ctf.InstanceKey, patience time.Duration) <-chan result {
 	done := make(chan result, 1)
 	l.running.Go(func() {
 		working, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.limit)
 		defer cancel()
-		waiting, cancel := context.WithCancel(working)
+		waiting, cancel := context.WithTimeoutCause(working, patience, ErrHeld)
 		defer cancel()
 		defer context.AfterFunc(ctx, func() {
 			select {
@@ -144,8 +157,18 @@ func (l *Lifecycle) Drain(ctx context.Context) error {
 	}
 }
 
-// settle waits for the lease until waiting ends, and works until ctx ends.
+// settle waits for the lease until waiting ends, and works until ctx ends. When
+// it loses the lease it waits again, to find out how the other one got on.
 func (l *Lifecycle) settle(ctx, waiting context.Context, key ctf.InstanceKey) (Outcome, error) {
+	for losses := 0; ; losses++ {
+		outcome, err := l.settleOnce(ctx, waiting, key)
+		if !errors.Is(err, ctf.ErrLeaseLost) || losses == retries {
+			return outcome, err
+		}
+	}
+}
+
+func (l *Lifecycle) settleOnce(ctx, waiting context.Context, key ctf.InstanceKey) (Outcome, error) {
 	lease, err := l.leases.Lease(waiting, key)
 	if isGone(err) {
 		return Outcome{Gone: true}, nil

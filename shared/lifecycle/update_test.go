@@ -1,0 +1,219 @@
+package lifecycle_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
+)
+
+var strategies = []ctf.Strategy{ctf.InPlace, ctf.BlueGreen, ctf.Recreate} //nolint:gochecknoglobals // a table
+
+func TestUpdate(t *testing.T) {
+	t.Parallel()
+	for _, strategy := range strategies {
+		t.Run(string(strategy), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, time.Minute)
+			key := s.started()
+			s.update("two", strategy)
+			_, err := s.Settle(t.Context(), key)
+			check(t, err)
+			now := s.wantOnly("two")
+			if kept := now.Key == key; kept == (strategy == ctf.BlueGreen) {
+				t.Errorf("it was %s and is %s", key.Identity, now.Key.Identity)
+			}
+		})
+	}
+}
+
+// A failed update leaves the old generation running; the next update, which
+// changes nothing, tries again.
+func TestFailedUpdate(t *testing.T) {
+	t.Parallel()
+	for _, strategy := range []ctf.Strategy{ctf.InPlace, ctf.BlueGreen} {
+		t.Run(string(strategy), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, time.Minute)
+			key := s.started()
+			s.machine.script(failUp(errMistake), nil)
+			s.update("two", strategy)
+			outcome, err := s.Settle(t.Context(), key)
+			wantReason(t, err, ctf.ReasonDeploymentFailed)
+			if i := outcome.Instance; i.State != ctf.Ready || i.ConnectionInfo != "one" || i.Failure == "" {
+				t.Errorf("it is %s with %q because %q", i.State, i.ConnectionInfo, i.Failure)
+			}
+			if n := len(s.records()); n != 1 {
+				t.Errorf("%d records, want 1", n)
+			}
+			if ups, _ := s.machine.counts(); ups != 2 {
+				t.Errorf("%d deployments, want 2", ups)
+			}
+			s.machine.script(nil, nil)
+			s.update("two", strategy)
+			if _, err = s.Settle(t.Context(), key); err != nil {
+				t.Error(err)
+			}
+			s.wantOnly("two")
+		})
+	}
+}
+
+// A new half that can be neither deployed nor destroyed is left to expire. The
+// update has failed, and is not tried again and again with one more half each.
+func TestFailedReplacementThatCannotBeDestroyed(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, time.Minute)
+	key := s.started()
+	s.machine.script(failUp(errMistake), failDown(errMistake))
+	s.update("two", ctf.BlueGreen)
+	_, err := s.Settle(t.Context(), key)
+	wantReason(t, err, ctf.ReasonDeploymentFailed)
+	if i, err := s.held(); err != nil || i.State != ctf.Ready || i.Key != key {
+		t.Errorf("the old one is %s: %v", i.State, err)
+	}
+	_, _ = s.Settle(t.Context(), key) // as reconcile does
+	if n := len(s.records()); n != 2 {
+		t.Errorf("%d records, want the old one and the half that is to be destroyed", n)
+	}
+	s.machine.script(nil, nil)
+	for id := range s.records() {
+		_, err := s.Settle(t.Context(), ctf.InstanceKey{Challenge: s.challenge, Identity: id})
+		check(t, err)
+	}
+	s.wantOnly("one")
+}
+
+// A failed recreate reads as absent and leaves nothing deployed; the next
+// create replaces it.
+func TestFailedRecreate(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, time.Minute)
+	key := s.started()
+	s.machine.script(failUp(errMistake), nil)
+	s.update("two", ctf.Recreate)
+	outcome, err := s.Settle(t.Context(), key)
+	wantReason(t, err, ctf.ReasonDeploymentFailed)
+	if outcome.Instance.State != ctf.Failed {
+		t.Errorf("it is %s, want failed", outcome.Instance.State)
+	}
+	_, err = s.held()
+	wantReason(t, err, ctf.ReasonInstanceNotFound)
+	if left := s.machine.deployed(); len(left) > 0 {
+		t.Errorf("deployed are still %v", left)
+	}
+	s.machine.script(nil, nil)
+	r, err := s.store.Reserve(t.Context(), ctf.ReserveRequest{Challenge: s.challenge, Source: "team"})
+	check(t, err)
+	if r.Replaced != key.Identity {
+		t.Errorf("replaced is %q, want %q", r.Replaced, key.Identity)
+	}
+	for _, id := range []ctf.Identity{r.Replaced, r.Instance.Key.Identity} {
+		_, err := s.Settle(t.Context(), ctf.InstanceKey{Challenge: s.challenge, Identity: id})
+		check(t, err)
+	}
+	s.wantOnly("two")
+}
+
+// What a failed recreate could not clear is destroyed with its record.
+func TestFailedRecreateThatCannotBeCleared(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, time.Minute)
+	key := s.started()
+	s.machine.script(func(context.Context, ctf.Program) error {
+		s.machine.script(nil, failDown(errMistake))
+		return errMistake
+	}, nil)
+	s.update("two", ctf.Recreate)
+	_, err := s.Settle(t.Context(), key)
+	wantReason(t, err, ctf.ReasonDeploymentFailed)
+	s.machine.script(nil, nil)
+	s.delete()
+	_, err = s.Settle(t.Context(), key)
+	check(t, err)
+	s.wantNothing()
+}
+
+func TestDeletionDuringAnUpdate(t *testing.T) {
+	t.Parallel()
+	for _, strategy := range strategies {
+		t.Run(string(strategy), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, time.Minute)
+			key := s.started()
+			gate := newGate()
+			s.machine.script(gate.up, nil)
+			s.update("two", strategy)
+			updating := s.settling(t.Context(), key)
+			within(t, gate.reached)
+			s.delete()
+			if got := within(t, s.settling(t.Context(), key)); got.err != nil || !got.Gone {
+				t.Errorf("deleting: %+v, want gone", got)
+			}
+			if got := within(t, updating); got.err != nil || !got.Gone {
+				t.Errorf("updating: %+v, want gone", got)
+			}
+			s.wantNothing()
+		})
+	}
+}
+
+// An update in the middle of a deployment or of another update: the instance
+// ends on the newest generation.
+func TestUpdateOvertakes(t *testing.T) {
+	t.Parallel()
+	for _, first := range append([]ctf.Strategy{"deployment"}, strategies...) {
+		for _, second := range strategies {
+			t.Run(string(first)+" by "+string(second), func(t *testing.T) {
+				t.Parallel()
+				s := newSite(t, time.Minute)
+				gate := newGate()
+				var key ctf.InstanceKey
+				if first == "deployment" {
+					key = s.reserve()
+				} else {
+					key = s.started()
+					s.update("two", first)
+				}
+				s.machine.script(gate.up, nil)
+				working := s.settling(t.Context(), key)
+				within(t, gate.reached)
+				s.update("three", second)
+				close(gate.open)
+				check(t, within(t, working).err)
+				for id := range s.records() { // as the second update does
+					_, err := s.Settle(t.Context(), ctf.InstanceKey{Challenge: s.challenge, Identity: id})
+					check(t, err)
+				}
+				s.wantOnly("three")
+			})
+		}
+	}
+}
+
+// Two holders of a blue-green update, one of the old instance and one of the
+// new, come to one end.
+func TestReplacementIsSettledByAnother(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, time.Minute)
+	key := s.started()
+	gate := newGate()
+	s.machine.script(gate.up, nil)
+	s.update("two", ctf.BlueGreen)
+	updating := s.settling(t.Context(), key)
+	within(t, gate.reached)
+	var half ctf.InstanceKey
+	for id, i := range s.records() {
+		if i.Replaces != "" {
+			half = ctf.InstanceKey{Challenge: s.challenge, Identity: id}
+		}
+	}
+	reconciling := s.settling(t.Context(), half)
+	close(gate.open)
+	check(t, within(t, updating).err)
+	if got := within(t, reconciling); got.err != nil || got.Instance.State != ctf.Ready {
+		t.Errorf("reconciling: %+v, want ready", got)
+	}
+	s.wantOnly("two")
+}
