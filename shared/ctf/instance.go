@@ -118,8 +118,9 @@ type InstanceWriter interface {
 // A PoolWriter fills pools.
 type PoolWriter interface {
 	// ReservePooled records one more pending pooled instance if the pool of the
-	// challenge is short of one. ok is false if it is not, or if the challenge
-	// is unknown, expired or deleting.
+	// challenge is short of one. ok is false if it is not, if the challenge is
+	// unknown, expired or deleting, and for half a minute after a deployment for
+	// the pool has failed.
 	ReservePooled(ctx context.Context, challenge ChallengeKey) (id Identity, ok bool, err error)
 }
 

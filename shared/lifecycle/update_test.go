@@ -8,11 +8,11 @@ import (
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
-var strategies = []ctf.Strategy{ctf.InPlace, ctf.BlueGreen, ctf.Recreate} //nolint:gochecknoglobals // a table
+func strategies() []ctf.Strategy { return []ctf.Strategy{ctf.InPlace, ctf.BlueGreen, ctf.Recreate} }
 
 func TestUpdate(t *testing.T) {
 	t.Parallel()
-	for _, strategy := range strategies {
+	for _, strategy := range strategies() {
 		t.Run(string(strategy), func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, time.Minute)
@@ -137,7 +137,7 @@ func TestFailedRecreateThatCannotBeCleared(t *testing.T) {
 
 func TestDeletionDuringAnUpdate(t *testing.T) {
 	t.Parallel()
-	for _, strategy := range strategies {
+	for _, strategy := range strategies() {
 		t.Run(string(strategy), func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t, time.Minute)
@@ -163,8 +163,8 @@ func TestDeletionDuringAnUpdate(t *testing.T) {
 // ends on the newest generation.
 func TestUpdateOvertakes(t *testing.T) {
 	t.Parallel()
-	for _, first := range append([]ctf.Strategy{"deployment"}, strategies...) {
-		for _, second := range strategies {
+	for _, first := range append([]ctf.Strategy{"deployment"}, strategies()...) {
+		for _, second := range strategies() {
 			t.Run(string(first)+" by "+string(second), func(t *testing.T) {
 				t.Parallel()
 				s := newSite(t, time.Minute)

@@ -26,6 +26,7 @@ func suite() map[string]func(*testing.T, env) {
 		"story":                       testStory,
 		"pool rule":                   testPoolRule,
 		"surplus prefers pending":     testSurplusPrefersPending,
+		"failed pool rests":           testFailedPoolRests,
 		"one of many reserves":        testOneOfManyReserves,
 		"claims never share":          testClaimsNeverShare,
 		"idempotency key":             testIdempotencyKey,

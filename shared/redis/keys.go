@@ -20,7 +20,7 @@ import (
 // shared/docs/decisions/0002-undeclared-keys.md):
 //
 //	c       hash    the challenge: schema, tenant, id, incarnation, generation, revision, reference, digest,
-//	                timeout, ends_at, additional, min, max, deleting
+//	                timeout, ends_at, additional, min, max, deleting, pool_rests_until (a pooled deployment failed)
 //	s       hash    source -> identity: who holds what. The entry stays until the record is forgotten or replaced
 //	i       set     the identities of all instances, whatever their state
 //	p       list    the identities that can be claimed: pooled, ready, of the current generation

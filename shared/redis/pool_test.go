@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -51,6 +52,44 @@ func testPoolRule(t *testing.T, e env) {
 			}
 		})
 	}
+}
+
+// testFailedPoolRests: a pool whose deployment failed wants no other at once,
+// unless the challenge was updated.
+func testFailedPoolRests(t *testing.T, e env) {
+	c := newChallenge("c")
+	c.Pool.Min = 2
+	e.create(t, c)
+	fail := func() {
+		t.Helper()
+		id := e.pooled(t, c.Key)
+		l := e.lease(t, c.Key, id)
+		check(t, l.Abandon(t.Context(), ctf.Deleting, "it went wrong"))
+		check(t, l.Forget(t.Context()))
+		l.Release()
+		if _, ok, err := e.store.ReservePooled(t.Context(), c.Key); err != nil || ok {
+			t.Errorf("the pool wants another at once: %v %v", ok, err)
+		}
+	}
+	fail()
+	e.store.Shift(31 * time.Second)
+	fail()
+	e.update(t, c.Key, ctf.ChallengeChange{})
+	fail()
+	e.update(t, c.Key, newDigest(ctf.InPlace))
+	e.deploy(t, c.Key, e.pooled(t, c.Key))
+	e.pooled(t, c.Key)
+
+	// What a source failed at says nothing of the pool, nor keeps it from a claim.
+	e.update(t, c.Key, ctf.ChallengeChange{SetMin: true, Pool: ctf.Pool{Min: 3}})
+	if r := e.reserve(t, c.Key, alice); !r.Claimed {
+		t.Errorf("%+v, want a claimed one", r)
+	}
+	cold := e.reserve(t, c.Key, "bob").Instance.Key.Identity
+	l := e.lease(t, c.Key, cold)
+	check(t, l.Abandon(t.Context(), ctf.Deleting, "it went wrong"))
+	l.Release()
+	e.pooled(t, c.Key)
 }
 
 func testSurplusPrefersPending(t *testing.T, e env) {

@@ -55,9 +55,8 @@ func tryPooled(t *testing.T, c *cell) {
 		c.deploy(t, c.key, c.id)
 		c.store.Shift(2 * time.Hour)
 	case "deleting":
-		l := c.lease(t, c.key, c.id)
-		check(t, l.Abandon(t.Context(), ctf.Deleting, "it went wrong"))
-		l.Release()
+		c.update(t, c.key, ctf.ChallengeChange{SetMin: true})
+		c.update(t, c.key, ctf.ChallengeChange{SetMin: true, Pool: challenge.Pool})
 	}
 	switch c.verb {
 	case "create":

@@ -7,10 +7,14 @@ if r.settled_by == arg.request then return standing(r) end -- repeated
 local allowed = r.state == "updating" or (arg.to == "deleting" and (r.state == "pending" or r.state == "deleting"))
 if not allowed then return { "superseded", r.state, r.revision } end
 if stale() then return { "stale" } end
+local c = read(challenge_key)
 set(instance_key(id), r, { failure = arg.failure, settled_by = arg.request })
 if r.state == "deleting" then
-  disown(id, r)
+  disown(id, r, c)
 elseif arg.to == "deleting" then
+  -- A scenario that failed would fail again at once, and each failure is an
+  -- event that has the pool filled.
+  if c and r.source == "" then set(challenge_key, c, { pool_rests_until = add(now, "30.000000000") }) end
   doom(id, r)
 else
   change(id, r, "instance." .. arg.to, { state = arg.to, strategy = "" })

@@ -173,9 +173,8 @@ end
 -- A deletion belongs to the request that asked for it, which alone is told that
 -- it succeeded. One that failed belongs to nobody, and so to the next request.
 local unowned = "-"
-local function disown(id, r)
+local function disown(id, r, c)
   set(instance_key(id), r, { deleted_by = unowned })
-  local c = read(challenge_key)
   if c and c.deleting ~= "" then set(challenge_key, c, { deleting = unowned }) end
 end
 

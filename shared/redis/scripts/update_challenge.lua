@@ -4,7 +4,7 @@ if stale() then return { "stale" } end
 local records = {}
 for _, id in ipairs(redis.call("SMEMBERS", instances)) do records[id] = read(instance_key(id)) end
 
-local fields = {}
+local fields = { pool_rests_until = "" } -- it may work now
 if arg.reference then fields.reference, fields.digest = arg.reference, arg.digest end
 for _, name in ipairs({ "timeout", "ends_at", "additional", "min", "max" }) do
   if arg[name] then fields[name] = arg[name] end

@@ -25,9 +25,13 @@ func main() {
 		if err := config.New(ctx, ctx.Project()).TryObject("additional", &settings); err != nil {
 			return fmt.Errorf("read additional: %w", err)
 		}
+		command := "./program"
+		if other := settings["command"]; other != "" {
+			command = other
+		}
 		var p process
 		err = ctx.RegisterResource("process:index:Process", "service", pulumi.Map{
-			"command": pulumi.String("./program"),
+			"command": pulumi.String(command),
 			"files":   pulumi.Map{"program": pulumi.NewFileAsset(program)},
 			"env":     pulumi.StringMap{"ROUND": pulumi.String(settings["round"])},
 		}, &p)
