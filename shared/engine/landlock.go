@@ -43,13 +43,14 @@ func landlockABI() int {
 // confine restricts the calling thread, and every process started from it, for
 // ever: to read and run what is in dir and the system's libraries, and to
 // connect to the ports. It must be called on a locked thread that is never
-// unlocked. Where the kernel has no Landlock, only new privileges and sockets
-// other than TCP's are forbidden.
-func confine(dir, binary string, ports []uint16) error {
+// unlocked. Where the kernel has no Landlock, only new privileges, sockets other
+// than TCP's and leaving the process group are forbidden; see filterCalls for
+// the ticket.
+func confine(dir, binary string, ports []uint16, ticket uint32) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("forbid new privileges: %w", err)
 	}
-	if err := denySockets(); err != nil {
+	if err := filterCalls(ticket); err != nil {
 		return err
 	}
 	abi := landlockABI()

@@ -97,19 +97,23 @@ func lockToOwnThread(f func()) {
 // waits for the end. It closes output.
 func (p program) onThisThread(ctx context.Context, input, output *os.File) error {
 	defer output.Close()
-	if err := confine(p.dir, p.binary, p.ports); err != nil {
+	ticket, err := newTicket()
+	if err != nil {
+		return err
+	}
+	if err := confine(p.dir, p.binary, p.ports, ticket); err != nil {
 		return fmt.Errorf("confine the program: %w", err)
 	}
 	cmd := exec.Command(p.binary)
 	cmd.Dir, cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = p.dir, p.env, input, output, output
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pgid: int(ticket) << 32, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the program: %w", err)
 	}
 	group := cmd.Process.Pid
 	ended, watched := make(chan struct{}), make(chan error, 1)
 	go func() { watched <- p.guard(ctx, group, ended) }()
-	err := errors.Join(p.limit(group), p.started(group))
+	err = errors.Join(p.limit(group), p.started(group))
 	if err != nil {
 		_ = unix.Kill(-group, unix.SIGKILL)
 	}

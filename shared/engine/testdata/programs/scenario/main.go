@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
@@ -163,10 +164,23 @@ func probe(ctx *pulumi.Context, additional map[string]string) error {
 	_, err = net.Listen("tcp", "127.0.0.1:0")
 	try("listen", err)
 	try("signal the worker", unix.Kill(os.Getppid(), 0))
+	try("start a program in another session", spawn(&syscall.SysProcAttr{Setsid: true}))
+	try("start a program in another group", spawn(&syscall.SysProcAttr{Setpgid: true}))
 	_, err = os.ReadFile("Pulumi.yaml")
 	try("read its own directory", err)
 	ctx.Export("flags", pulumi.ToStringArray(done))
 	return nil
+}
+
+// spawn starts a program that stays.
+func spawn(attr *syscall.SysProcAttr) error {
+	self, err := filepathOfSelf()
+	if err != nil {
+		return err
+	}
+	child := exec.Command(self, "linger")
+	child.SysProcAttr = attr
+	return child.Start()
 }
 
 func exit(*pulumi.Context, map[string]string) error {
