@@ -22,7 +22,8 @@ const (
 	// firstRetry and lastRetry bound the wait after a sink refused an event.
 	firstRetry = 250 * time.Millisecond
 	lastRetry  = 30 * time.Second
-	// atOnce is how many challenges' events are sent in parallel.
+	// atOnce is how many events one sink is sent in parallel, each of another
+	// challenge.
 	atOnce = 16
 )
 
@@ -34,19 +35,17 @@ type Sink struct {
 }
 
 // A Publisher sends what the outboxes hold to the sinks, in each outbox's
-// order. An event leaves its outbox once every sink took it; a sink may see it
-// twice.
+// order. An event leaves its outbox once every sink took it. A sink may see it
+// twice; one that takes long, or nothing, holds up no other.
 type Publisher struct {
 	outbox ctf.Outbox
 	sinks  []Sink
+	slots  []chan struct{} // by sink
 	client cloudevents.Client
 	log    *slog.Logger
 
-	mu sync.Mutex
-	// active are the challenges whose outbox is being emptied; the value tells
-	// whether it was announced again since.
-	active  map[ctf.ChallengeKey]bool
-	slots   chan struct{}
+	mu      sync.Mutex
+	active  map[ctf.ChallengeKey]*delivery
 	running sync.WaitGroup
 	closing chan struct{}
 	ctx     context.Context //nolint:containedctx // it is the life of the goroutines, which no call owns
@@ -60,11 +59,17 @@ func NewPublisher(outbox ctf.Outbox, sinks []Sink, log *slog.Logger) (*Publisher
 	if err != nil {
 		return nil, fmt.Errorf("make a CloudEvents client: %w", err)
 	}
+	if len(sinks) == 0 {
+		sinks = []Sink{{}} // wants nothing
+	}
+	slots := make([]chan struct{}, len(sinks))
+	for n := range slots {
+		slots[n] = make(chan struct{}, atOnce)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Publisher{
-		outbox: outbox, sinks: sinks, client: client, log: log,
-		active:  map[ctf.ChallengeKey]bool{},
-		slots:   make(chan struct{}, atOnce),
+		outbox: outbox, sinks: sinks, slots: slots, client: client, log: log,
+		active:  map[ctf.ChallengeKey]*delivery{},
 		closing: make(chan struct{}),
 		ctx:     ctx, cancel: cancel,
 	}, nil
@@ -75,16 +80,27 @@ func NewPublisher(outbox ctf.Outbox, sinks []Sink, log *slog.Logger) (*Publisher
 func (p *Publisher) Announce(key ctf.ChallengeKey) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, ok := p.active[key]; ok {
-		p.active[key] = true
-		return
+	d := p.active[key]
+	if d == nil {
+		d = newDelivery(key, len(p.sinks))
+		p.active[key] = d
 	}
-	p.active[key] = false
-	p.running.Go(func() {
-		for p.empty(key) {
+	p.wake(d, -1)
+}
+
+// wake has every sink but one given what the outbox holds.
+func (p *Publisher) wake(d *delivery, except int) {
+	for n, at := range d.progress {
+		if n == except {
 			continue
 		}
-	})
+		if at.running {
+			at.again = true
+			continue
+		}
+		at.running = true
+		p.running.Go(func() { p.run(d, n) })
+	}
 }
 
 // Close publishes what was announced, as long as ctx allows, and stops. What
@@ -107,74 +123,107 @@ func (p *Publisher) Close(ctx context.Context) error {
 	}
 }
 
-// empty publishes an outbox until it is empty, or the Publisher is closing and
-// a sink refuses. It tells whether there is more to do.
-func (p *Publisher) empty(key ctf.ChallengeKey) (again bool) {
-	for retry := firstRetry; ; retry = min(2*retry, lastRetry) {
-		p.slots <- struct{}{}
-		err := p.publish(p.ctx, key)
-		<-p.slots
+// run gives a sink what an outbox holds, until there is no more, or until the
+// Publisher is closing and the sink refuses.
+func (p *Publisher) run(d *delivery, sink int) {
+	retry := firstRetry
+	for {
+		err := p.publish(p.ctx, d, sink)
 		if err == nil {
-			break
+			if !p.again(d, sink) {
+				return
+			}
+			retry = firstRetry
+			continue
 		}
-		p.log.Warn("publishing events is retried", "challenge", key.ID, "after", retry, "error", err)
+		p.log.Warn("publishing events is retried", "challenge", d.key.ID, "after", retry, "error", err)
 		select {
 		case <-time.After(retry):
 		case <-p.closing:
-			return false
+			return
 		}
+		retry = min(2*retry, lastRetry)
 	}
+}
+
+// again tells whether the outbox was announced while the sink was given what
+// it held before. If not, the delivery to this sink is over.
+func (p *Publisher) again(d *delivery, sink int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.active[key] {
-		p.active[key] = false
+	at := d.progress[sink]
+	if at.again {
+		at.again = false
 		return true
 	}
-	delete(p.active, key)
+	at.running = false
+	if d.idle() {
+		delete(p.active, d.key)
+	}
 	return false
 }
 
-func (p *Publisher) publish(ctx context.Context, key ctf.ChallengeKey) error {
+// publish gives a sink all that it has not taken yet.
+func (p *Publisher) publish(ctx context.Context, d *delivery, sink int) error {
 	for {
-		pending, err := p.outbox.Pending(ctx, key)
-		if err != nil {
-			return fmt.Errorf("read outbox: %w", err)
+		if err := p.clear(ctx, d, sink); err != nil {
+			return err
 		}
-		if len(pending) == 0 {
-			return nil
+		events, err := d.next(ctx, p.outbox, sink)
+		if err != nil || len(events) == 0 {
+			return err
 		}
-		for i, e := range pending {
-			if err := p.send(ctx, e); err != nil {
-				return errors.Join(err, p.outbox.Published(ctx, key, pending[:i]))
+		for _, e := range events {
+			if err := p.send(ctx, sink, e); err != nil {
+				return errors.Join(err, p.clear(ctx, d, sink))
 			}
-		}
-		if err := p.outbox.Published(ctx, key, pending); err != nil {
-			return fmt.Errorf("empty outbox: %w", err)
+			d.took(sink, e)
 		}
 	}
 }
 
-// send gives an event to every sink that wants it. A sink that calls the event
-// itself bad (400) would do so for ever, so it is skipped.
-func (p *Publisher) send(ctx context.Context, e ctf.Event) error {
+// clear removes what every sink took. Others may have had to wait for that:
+// an outbox shows only so many events at a time.
+func (p *Publisher) clear(ctx context.Context, d *delivery, sink int) error {
+	removed, err := d.clear(ctx, p.outbox)
+	if removed {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.wake(d, sink)
+	}
+	return err
+}
+
+// send gives an event to a sink if that wants it. A sink that calls the event
+// itself bad (400) would do so for ever, so the event counts as taken.
+func (p *Publisher) send(ctx context.Context, sink int, e ctf.Event) error {
+	to := p.sinks[sink]
+	if !to.wants(e) {
+		return nil
+	}
 	ce, err := Encode(e)
 	if err != nil {
 		return err
 	}
-	for _, sink := range p.sinks {
-		if len(sink.Types) > 0 && !slices.Contains(sink.Types, e.Type) {
-			continue
-		}
-		err := Send(ctx, p.client, sink.URL, ce)
-		if refused := (*RefusedError)(nil); errors.As(err, &refused) && refused.Status == http.StatusBadRequest {
-			p.log.ErrorContext(ctx, "a sink called an event bad", "type", e.Type, "id", e.ID, "sink", sink.URL, "error", err)
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("send %s to %s: %w", e.Type, sink.URL, err)
-		}
+	select {
+	case p.slots[sink] <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	err = Send(ctx, p.client, to.URL, ce)
+	<-p.slots[sink]
+	if refused, ok := errors.AsType[*RefusedError](err); ok && refused.Status == http.StatusBadRequest {
+		p.log.Error("a sink called an event bad", "type", e.Type, "id", e.ID, "sink", to.URL, "error", err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("send %s to %s: %w", e.Type, to.URL, err)
 	}
 	return nil
+}
+
+func (s Sink) wants(e ctf.Event) bool {
+	return s.URL != "" && (len(s.Types) == 0 || slices.Contains(s.Types, e.Type))
 }
 
 // A RefusedError is an answer other than 2xx to an event.
