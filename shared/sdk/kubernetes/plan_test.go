@@ -1,0 +1,365 @@
+package kubernetes_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
+	"gopkg.in/yaml.v3"
+
+	k8s "github.com/mayfly-ctf/mayfly/shared/sdk/kubernetes"
+)
+
+var update = flag.Bool("update", false, "write testdata anew")
+
+// A planner is what both components are described by.
+type planner interface {
+	Plan() (*k8s.Plan, error)
+}
+
+func planned(t *testing.T, p planner) *k8s.Plan {
+	t.Helper()
+	plan, err := p.Plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+// render is what would be given to kubectl.
+func render(t *testing.T, plan *k8s.Plan) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	encoder := yaml.NewEncoder(&out)
+	encoder.SetIndent(2)
+	for _, o := range plan.Objects {
+		if err := encoder.Encode(o.Body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out.Bytes()
+}
+
+func TestPlanGolden(t *testing.T) {
+	t.Parallel()
+	for name, p := range map[string]planner{
+		"web":       web(),
+		"three":     three(),
+		"ports":     ports(),
+		"opened":    opened(),
+		"internet":  internet(),
+		"from-cidr": monopod(k8s.Container{Image: "a", Ports: []k8s.PortBinding{{Port: 1337, ExposeType: k8s.ExposeLoadBalancer}}}, fromCIDR),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := render(t, planned(t, p))
+			file := filepath.Join("testdata", name+".yaml")
+			if *update {
+				if err := os.WriteFile(file, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("%s differs (run with -update and look at the difference):\n%s", file, got)
+			}
+		})
+	}
+}
+
+// monopod is one with the identity of all tests.
+func monopod(c k8s.Container, change ...func(*k8s.ExposedMonopodArgs)) *k8s.ExposedMonopodArgs {
+	args := &k8s.ExposedMonopodArgs{Identity: "a0b1c2d3", Hostname: "ctf.example", Container: c}
+	for _, f := range change {
+		f(args)
+	}
+	return args
+}
+
+func fromCIDR(a *k8s.ExposedMonopodArgs) { a.FromCIDR = "192.168.1.0/24" }
+
+// web has what most challenges have.
+func web() *k8s.ExposedMonopodArgs {
+	return monopod(k8s.Container{
+		Image:            "registry.example/web@sha256:" + strings.Repeat("0", 64),
+		ImagePullSecrets: []string{"registry"},
+		Command:          []string{"/web"},
+		Args:             []string{"--port=80"},
+		Ports:            []k8s.PortBinding{{Port: 80, ExposeType: k8s.ExposeIngress, Annotations: map[string]string{"b": "2", "a": "1"}}},
+		Envs:             map[string]k8s.Printer{"PLAIN": k8s.ToPrinter("100% $HOME $(HOME)"), "A": k8s.ToPrinter("a")},
+		Secrets:          map[string]string{"FLAG": "MAYFLY{f}"},
+		SecretRefs:       map[string]k8s.SecretRef{"TOKEN": {Name: "shared", Key: "token"}},
+		Files:            map[string]string{"/etc/motd": "hello\n", "/etc/binary": "\xff\xfe"},
+		SecretFiles:      map[string]string{"/flag.txt": "MAYFLY{g}"},
+		WritableDirs:     []string{"/var/cache/web"},
+		Readiness:        &k8s.Probe{HTTPPath: "/healthz"},
+		Limits:           map[string]string{"memory": "32Mi", "cpu": "2"},
+		Replicas:         2,
+	}, func(a *k8s.ExposedMonopodArgs) {
+		a.Label = "web"
+		a.IngressNamespace = "ingress-nginx"
+		a.IngressLabels = map[string]string{"app.kubernetes.io/component": "controller"}
+		a.IngressClassName = "nginx"
+		a.IngressTLS = &k8s.IngressTLS{SecretName: "wildcard"}
+	})
+}
+
+// three are containers that talk to one another, twice between the same two.
+func three() *k8s.ExposedMultipodArgs {
+	return &k8s.ExposedMultipodArgs{
+		Identity: "a0b1c2d3",
+		Hostname: "ctf.example",
+		Containers: map[string]k8s.Container{
+			"app": {
+				Image: "app",
+				Ports: []k8s.PortBinding{{Port: 8080, ExposeType: k8s.ExposeNodePort}},
+				Envs: map[string]k8s.Printer{
+					"DB":    k8s.NewPrinter("mongodb://%s:27017/app?x=%%20", "db:27017"),
+					"CACHE": k8s.NewPrinter("%s", "cache"),
+				},
+			},
+			"cache": {Image: "cache", Ports: []k8s.PortBinding{{Port: 6379}}},
+			"db":    {Image: "db", Ports: []k8s.PortBinding{{Port: 27018}, {Port: 27017}}, Security: k8s.Security{WritableRoot: true}},
+		},
+		Rules: []k8s.Rule{
+			{From: "app", To: "db", On: 27018},
+			{From: "app", To: "db", On: 27017},
+			{From: "app", To: "cache", On: 6379},
+		},
+	}
+}
+
+// ports has several of every kind.
+func ports() *k8s.ExposedMonopodArgs {
+	return monopod(k8s.Container{Image: "a", Ports: []k8s.PortBinding{
+		{Port: 8081, ExposeType: k8s.ExposeIngress},
+		{Port: 8080, ExposeType: k8s.ExposeIngress},
+		{Port: 53, Protocol: k8s.UDP, ExposeType: k8s.ExposeNodePort},
+		{Port: 53, ExposeType: k8s.ExposeNodePort},
+		{Port: 9000, Protocol: k8s.UDP, ExposeType: k8s.ExposeLoadBalancer},
+		{Port: 22},
+	}})
+}
+
+// opened opens all that is closed.
+func opened() *k8s.ExposedMonopodArgs {
+	return monopod(k8s.Container{
+		Image: "a",
+		Ports: []k8s.PortBinding{{Port: 80, ExposeType: k8s.ExposeNodePort}},
+		Security: k8s.Security{
+			AllowRoot: true, AllowPrivilegeEscalation: true, SeccompUnconfined: true, WritableRoot: true,
+			RunAsUser: 1000, RunAsGroup: 1001, AddCapabilities: []string{"SYS_PTRACE", "NET_ADMIN"},
+		},
+		Startup:  &k8s.Probe{Off: true},
+		Liveness: &k8s.Probe{Command: []string{"/check"}, PeriodSeconds: 20, TimeoutSeconds: 5, FailureThreshold: 2},
+		Requests: map[string]string{"memory": "1Gi", "example.com/gpu": "1"},
+		Limits:   map[string]string{"example.com/gpu": "1"},
+	})
+}
+
+func internet() *k8s.ExposedMonopodArgs {
+	return monopod(k8s.Container{
+		Image: "a",
+		Ports: []k8s.PortBinding{{Port: 80, ExposeType: k8s.ExposeNodePort}},
+		Egress: []k8s.Egress{
+			{},
+			{Port: 443},
+			{CIDR: "203.0.113.0/24", Port: 53, Protocol: k8s.UDP},
+		},
+	})
+}
+
+// The same description gives the same bytes, however maps are walked.
+func TestPlanIsStable(t *testing.T) {
+	t.Parallel()
+	for name, p := range map[string]func() planner{
+		"web":   func() planner { return web() },
+		"three": func() planner { return three() },
+		"ports": func() planner { return ports() },
+	} {
+		want, err := json.Marshal(planned(t, p()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 50 {
+			if got, err := json.Marshal(planned(t, p())); err != nil || !bytes.Equal(got, want) {
+				t.Fatalf("%s: %v\n%s\n%s", name, err, got, want)
+			}
+		}
+	}
+}
+
+// Everything that an object names is there before it, nothing has the name of
+// another one, and no name is longer than Kubernetes takes.
+func TestPlanNames(t *testing.T) {
+	t.Parallel()
+	long := three()
+	long.Label = strings.Repeat("l", 40)
+	ambiguous := &k8s.ExposedMultipodArgs{
+		Identity: "a0b1c2d3", Hostname: "ctf.example",
+		Containers: map[string]k8s.Container{
+			"a":       {Image: "a", Ports: []k8s.PortBinding{{Port: 80, ExposeType: k8s.ExposeNodePort}, {Port: 8080}}},
+			"a-80":    {Image: "a", Ports: []k8s.PortBinding{{Port: 80}, {Port: 80, Protocol: k8s.UDP}}},
+			"a-to-a":  {Image: "a", Ports: []k8s.PortBinding{{Port: 80}}},
+			"a-80-tc": {Image: "a"},
+		},
+		Rules: []k8s.Rule{
+			{From: "a", To: "a-80", On: 80}, {From: "a", To: "a-80", On: 80, Protocol: k8s.UDP}, {From: "a", To: "a-to-a", On: 80},
+		},
+	}
+	for name, p := range map[string]planner{"web": web(), "three": three(), "ports": ports(), "long": long, "ambiguous": ambiguous} {
+		keys, names := make(map[string]bool), make(map[string]bool)
+		for _, o := range planned(t, p).Objects {
+			metadata, _ := o.Body["metadata"].(map[string]any)
+			object, _ := metadata["name"].(string)
+			if keys[o.Key()] || names[o.Kind()+object] || len(object) > 63 || object == "" {
+				t.Errorf("%s: %s has the name %q, which is there already or too long", name, o.Key(), object)
+			}
+			for _, needed := range o.After {
+				if !keys[needed] {
+					t.Errorf("%s: %s comes before %s", name, o.Key(), needed)
+				}
+			}
+			keys[o.Key()], names[o.Kind()+object] = true, true
+		}
+		for _, e := range planned(t, p).Endpoints {
+			if !keys[e.Object] {
+				t.Errorf("%s: there is no %s", name, e.Object)
+			}
+		}
+	}
+}
+
+// Two components of one instance that differ in their label select none of each
+// other's pods.
+func TestPlanLabelsSeparate(t *testing.T) {
+	t.Parallel()
+	c := k8s.Container{Image: "a", Ports: []k8s.PortBinding{{Port: 80, ExposeType: k8s.ExposeIngress}}}
+	one, two := planned(t, monopod(c)), planned(t, monopod(c, func(a *k8s.ExposedMonopodArgs) { a.Label = "two" }))
+	for i, o := range one.Objects {
+		if a, b := o.Body["metadata"], two.Objects[i].Body["metadata"]; equal(t, a, b) {
+			t.Errorf("%s: %v in both", o.Key(), a)
+		}
+		if o.Kind() == "Service" && equal(t, o.Body["spec"], two.Objects[i].Body["spec"]) {
+			t.Error("both services select the same pods")
+		}
+	}
+	if one.Endpoints[0].Host == two.Endpoints[0].Host {
+		t.Errorf("both have the host %s", one.Endpoints[0].Host)
+	}
+}
+
+// Pods start anew when a file or secret changes, and only then.
+func TestPlanContents(t *testing.T) {
+	t.Parallel()
+	deployment := func(c k8s.Container) any {
+		c.Image, c.Ports = "a", []k8s.PortBinding{{Port: 80, ExposeType: k8s.ExposeNodePort}}
+		for _, o := range planned(t, monopod(c)).Objects {
+			if o.Kind() == "Deployment" {
+				return o.Body
+			}
+		}
+		return nil
+	}
+	secret := k8s.Container{Secrets: map[string]string{"FLAG": "a"}}
+	files := k8s.Container{Files: map[string]string{"/f": "a"}}
+	if equal(t, deployment(secret), deployment(k8s.Container{Secrets: map[string]string{"FLAG": "b"}})) ||
+		equal(t, deployment(files), deployment(k8s.Container{Files: map[string]string{"/f": "b"}})) {
+		t.Error("a change goes unnoticed")
+	}
+	if !equal(t, deployment(secret), deployment(secret)) {
+		t.Error("without a change it would start anew")
+	}
+}
+
+func equal(t *testing.T, a, b any) bool {
+	t.Helper()
+	x, err := json.Marshal(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	y, err := json.Marshal(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Equal(x, y)
+}
+
+// What is secret is in the Secret alone.
+func TestPlanKeepsSecrets(t *testing.T) {
+	t.Parallel()
+	for _, o := range planned(t, web()).Objects {
+		text, err := json.Marshal(o.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Sensitive != (o.Kind() == "Secret") || strings.Contains(string(text), "MAYFLY") {
+			t.Errorf("%s: sensitive is %v: %s", o.Key(), o.Sensitive, text)
+		}
+	}
+}
+
+func TestEndpointAddress(t *testing.T) {
+	t.Parallel()
+	type state = map[string]any
+	balancer := func(at state) state { return state{"loadBalancer": state{"ingress": []any{at}}} }
+	for name, tc := range map[string]struct {
+		endpoint     k8s.Endpoint
+		spec, status state
+		want         string
+	}{
+		"node port":              {k8s.Endpoint{ExposeType: k8s.ExposeNodePort, Host: "h"}, state{"ports": []any{state{"nodePort": 30001.0}}}, nil, "h:30001"},
+		"node port of client-go": {k8s.Endpoint{ExposeType: k8s.ExposeNodePort, Host: "h"}, state{"ports": []any{state{"nodePort": int64(30001)}}}, nil, "h:30001"},
+		"none yet":               {k8s.Endpoint{ExposeType: k8s.ExposeNodePort, Host: "h"}, nil, nil, ""},
+		"balancer's name":        {k8s.Endpoint{ExposeType: k8s.ExposeLoadBalancer, Port: 80}, nil, balancer(state{"hostname": "lb.example"}), "lb.example:80"},
+		"balancer's address":     {k8s.Endpoint{ExposeType: k8s.ExposeLoadBalancer, Port: 80}, nil, balancer(state{"ip": "2001:db8::1"}), "[2001:db8::1]:80"},
+		"balancer without":       {k8s.Endpoint{ExposeType: k8s.ExposeLoadBalancer, Port: 80}, nil, state{"loadBalancer": state{}}, ""},
+		"ingress":                {k8s.Endpoint{ExposeType: k8s.ExposeIngress, Host: "x.h"}, nil, nil, "x.h"},
+		"internal":               {k8s.Endpoint{}, nil, nil, ""},
+	} {
+		got, err := tc.endpoint.Address(tc.spec, tc.status)
+		if got != tc.want || (err != nil) != (tc.want == "") {
+			t.Errorf("%s: Address = %q, %v, want %q", name, got, err, tc.want)
+		}
+	}
+}
+
+func TestObjectToken(t *testing.T) {
+	t.Parallel()
+	want := map[string]string{
+		"ConfigMap": "kubernetes:core/v1:ConfigMap", "Secret": "kubernetes:core/v1:Secret", "Service": "kubernetes:core/v1:Service",
+		"Deployment": "kubernetes:apps/v1:Deployment", "Ingress": "kubernetes:networking.k8s.io/v1:Ingress",
+		"NetworkPolicy": "kubernetes:networking.k8s.io/v1:NetworkPolicy",
+	}
+	for _, o := range planned(t, web()).Objects {
+		if o.Token() != want[o.Kind()] {
+			t.Errorf("token of a %s = %s", o.Kind(), o.Token())
+		}
+		delete(want, o.Kind())
+	}
+	if len(want) > 0 {
+		t.Errorf("not made: %v", want)
+	}
+}
+
+// Outputs of other resources stay what they are, for the engine to resolve.
+func TestPlanKeepsOutputs(t *testing.T) {
+	t.Parallel()
+	c := k8s.Container{
+		Image: "a", Ports: []k8s.PortBinding{{Port: 80, ExposeType: k8s.ExposeNodePort}},
+		EnvOutputs: map[string]pulumi.StringInput{"X": pulumi.String("x")},
+	}
+	for _, o := range planned(t, monopod(c)).Objects {
+		if o.Kind() == "Deployment" && !strings.Contains(string(render(t, &k8s.Plan{Objects: []k8s.Object{o}})), "name: X\n              value: x") {
+			t.Errorf("the variable is lost: %v", o.Body)
+		}
+	}
+}
