@@ -51,10 +51,10 @@ func (s *site) measure(m measurement) {
 		s.b.Fatalf("%s by %d callers: %v", m.verb, m.callers, err)
 	}
 	elapsed := time.Since(began)
-	slices.Sort(spans)
+	p50 := median(spans) // it sorts them, too
 	r := row{
 		verb: m.verb, stored: s.stored, callers: m.callers,
-		p50: spans[len(spans)/2], p95: spans[len(spans)*95/100],
+		p50: p50, p95: spans[len(spans)*95/100],
 		rate: float64(len(spans)) / elapsed.Seconds(),
 		peak: memory(s.server.cmd.Process.Pid, "VmHWM"),
 	}
@@ -63,6 +63,12 @@ func (s *site) measure(m measurement) {
 	}
 	s.rows = append(s.rows, r)
 	fmt.Fprintf(os.Stderr, "%7d stored, %2d callers: %-8s %8s\n", r.stored, r.callers, r.verb, milliseconds(r.p50))
+}
+
+// median sorts the spans and returns the one in the middle.
+func median(spans []time.Duration) time.Duration {
+	slices.Sort(spans)
+	return spans[len(spans)/2]
 }
 
 // run makes the calls of numbers from up to below to and returns how long each

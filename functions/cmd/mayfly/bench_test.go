@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"testing"
+	"time"
 )
 
 // BenchmarkMayfly measures every verb of instances over HTTP, prints one table
@@ -28,7 +29,29 @@ func BenchmarkMayfly(b *testing.B) {
 	printTable(os.Stdout, s.rows)
 	printCurve(os.Stdout, curve)
 	printRatios(os.Stdout, s.rows)
-	printAims(os.Stdout, append(aims(s.rows), flatMemory(curve)))
+	printAims(os.Stdout, append(aims(s.rows), sameRetrieve(compareRetrieve(s)), flatMemory(curve)))
+}
+
+// compareRetrieve retrieves by turns from a new site with few instances and
+// from the one with many, so that whatever else this machine does meanwhile
+// slows down both. Rows of the table are minutes apart.
+func compareRetrieve(many *site) comparison {
+	few := newSite(many.b)
+	few.seed(10)
+	c := comparison{few: few.stored, many: many.stored}
+	var short, long []time.Duration
+	for range 40 {
+		short = append(short, few.retrieves(100)...)
+		long = append(long, many.retrieves(100)...)
+	}
+	c.withFew, c.withMany = median(short), median(long)
+	return c
+}
+
+func (s *site) retrieves(count int) []time.Duration {
+	spans, err := measurement{callers: 1, do: s.retrieve}.run(0, count)
+	s.check(err)
+	return spans
 }
 
 // measureLight measures the verbs that run no engine, and what any call costs
