@@ -40,7 +40,7 @@ bench: ## Measure the verbs over HTTP and print a table
 lint: $(BIN)/golangci-lint $(BIN)/buf ## Check style, mistakes and who imports whom
 	cd shared/api && $(BIN)/buf lint
 	@for module in $(MODULES); do \
-		echo "== $$module"; (cd $$module && $(BIN)/golangci-lint run --config $(CURDIR)/.golangci.yml ./...) || exit 1; \
+		echo "== $$module"; (cd $$module && $(BIN)/golangci-lint run --allow-parallel-runners --config $(CURDIR)/.golangci.yml ./...) || exit 1; \
 	done
 
 fmt: $(BIN)/golangci-lint $(BIN)/buf ## Format Go and protos
