@@ -132,7 +132,7 @@ func (o *operation) supervise(run *pulumi.Context, act func() error) error {
 			if event.Type == pulumi.CancelEvent { // the last
 				return
 			}
-			o.words.listen(event)
+			o.listen(event)
 		}
 	}()
 	ended, watched := make(chan struct{}), make(chan struct{})

@@ -62,10 +62,12 @@ func TestUpFails(t *testing.T) {
 		"flags_is_no_list":             {[]string{"mode", "text-flags"}, "output flags: must be a list of strings and is a string"},
 		"returns_an_error":             {[]string{"mode", "error"}, "the author's mistake"},
 		"exits_with_1":                 {[]string{"mode", "exit"}, "the program ended with exit status 1: cannot go on"},
-		"panics":                       {[]string{"mode", "panic"}, "the program panicked: the author's bug"},
-		"hangs":                        {[]string{"mode", "hang"}, "the program did not end within its time limit of 2s"},
-		"allocates_without_end":        {[]string{"mode", "hog"}, "the program ran out of memory, it may use 256 MiB"},
-		"a_provider_nobody_has":        {[]string{"mode", "unknown"}, `the provider "nobody": this server does not offer it`},
+		"prints_and_exits_with_1": {[]string{"mode", "flood-exit"},
+			"the program ended with exit status 1: " + strings.Repeat("x", 200) + "…\ncannot go on"},
+		"panics":                {[]string{"mode", "panic"}, "the program panicked: the author's bug"},
+		"hangs":                 {[]string{"mode", "hang"}, "the program did not end within its time limit of 2s"},
+		"allocates_without_end": {[]string{"mode", "hog"}, "the program ran out of memory, it may use 256 MiB"},
+		"a_provider_nobody_has": {[]string{"mode", "unknown"}, `the provider "nobody": this server does not offer it`},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -93,10 +95,21 @@ func TestPreview(t *testing.T) {
 	if calls := s.calls(); calls != "" {
 		t.Errorf("it changed something: %s", calls)
 	}
-	err := s.Preview(t.Context(), program("", "mode", "error"))
-	var mismatch *ctf.Error
-	if !errors.As(err, &mismatch) || mismatch.Reason != ctf.ReasonScenarioMismatch || mismatch.Detail != "the author's mistake" {
-		t.Errorf("got %v", err)
+	for _, mode := range []string{"", "silent", "flag", "unknown-flags"} {
+		if err := s.Preview(t.Context(), program("", "mode", mode, "files", "a")); err != nil {
+			t.Errorf("mode %s: %v", mode, err)
+		}
+	}
+	for mode, want := range map[string]string{
+		"error":       "the author's mistake",
+		"number":      "output connection_info: must be a string and is a number",
+		"number-flag": "output flags: item 2 must be a string and is a number",
+	} {
+		err := s.Preview(t.Context(), program("", "mode", mode))
+		var mismatch *ctf.Error
+		if !errors.As(err, &mismatch) || mismatch.Reason != ctf.ReasonScenarioMismatch || mismatch.Detail != want {
+			t.Errorf("mode %s: got %v", mode, err)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/apitype"
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 )
 
 var (
@@ -31,6 +32,8 @@ type operation struct {
 	ctx      context.Context
 	stop     context.CancelCauseFunc
 	deadline atomic.Int64 // on the machine's monotonic clock, 0 is none
+	// planned is what the program exports, as far as a preview knows it.
+	planned resource.PropertyMap
 
 	mu       sync.Mutex
 	timer    *time.Timer
@@ -114,7 +117,10 @@ func (o *operation) finish() {
 // run returns errFailed when the words tell what failed.
 func (o *operation) run() (outcome, error) {
 	if o.job.Operation == preview {
-		_, err := o.deploy(&apitype.DeploymentV3{})
+		if _, err := o.deploy(&apitype.DeploymentV3{}); err != nil {
+			return outcome{}, err
+		}
+		_, err := o.exported(o.planned)
 		return outcome{}, err
 	}
 	state, err := o.restore()

@@ -187,7 +187,13 @@ func explain(exit *exitError, said *transcript, memory uint64) string {
 	}
 	reason := "the program ended with " + exit.detail
 	lines := strings.Split(strings.TrimSpace(said.String()), "\n")
-	if last := plain(strings.Join(lines[max(0, len(lines)-lastLines):], "\n")); last != "" {
+	lines = lines[max(0, len(lines)-lastLines):]
+	for i, line := range lines { // each a part of what a message may be, so that the last is in it
+		if most := maxWordSize/lastLines - len("…\n"); len(line) > most {
+			lines[i] = strings.ToValidUTF8(line[:most], "") + "…"
+		}
+	}
+	if last := plain(strings.Join(lines, "\n")); last != "" {
 		reason += ": " + last
 	}
 	return reason

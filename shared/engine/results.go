@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	pulumi "github.com/pulumi/pulumi/pkg/v3/engine"
 	"github.com/pulumi/pulumi/pkg/v3/resource/stack"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/apitype"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
@@ -15,7 +16,16 @@ func (o *operation) results(final *apitype.DeploymentV3) (outcome, error) {
 	if err != nil {
 		return outcome{}, fmt.Errorf("read the outputs: %w", err)
 	}
-	var out outcome
+	out, err := o.exported(outputs)
+	if err != nil {
+		return outcome{}, err
+	}
+	out.Base, err = encode(o.ctx, final)
+	return out, err
+}
+
+// exported reads outputs; what is not known yet counts as absent.
+func (o *operation) exported(outputs resource.PropertyMap) (out outcome, err error) {
 	if out.ConnectionInfo, _, err = text(outputs["connection_info"]); err != nil {
 		return outcome{}, o.words.fail("output connection_info", err)
 	}
@@ -31,8 +41,21 @@ func (o *operation) results(final *apitype.DeploymentV3) (outcome, error) {
 		return outcome{}, o.words.fail("output flags", err)
 	}
 	out.Flags = append(out.Flags, flags...)
-	out.Base, err = encode(o.ctx, final)
-	return out, err
+	return out, nil
+}
+
+// listen notes the errors among the events of Pulumi's engine, and what the
+// program exports.
+func (o *operation) listen(event pulumi.Event) {
+	o.words.listen(event)
+	payload, ok := event.Payload().(pulumi.ResourceOutputsEventPayload)
+	if !ok || payload.Metadata.New == nil {
+		return
+	}
+	// The state, and not the outputs beside it, in which secrets are blotted out.
+	if state := payload.Metadata.New.State; state != nil && state.Type == resource.RootStackType {
+		o.planned = state.Outputs
+	}
 }
 
 // text reads a string; ok is false if there is none.
@@ -58,6 +81,9 @@ func texts(v resource.PropertyValue) ([]string, error) {
 	}
 	var list []string
 	for i, item := range v.ArrayValue() {
+		if unknown(item) {
+			continue
+		}
 		s, ok, err := text(item)
 		if err == nil && !ok {
 			err = errors.New("must be a string and has no value")
@@ -68,6 +94,14 @@ func texts(v resource.PropertyValue) ([]string, error) {
 		list = append(list, s)
 	}
 	return list, nil
+}
+
+// unknown tells whether a value is known only once the program is deployed.
+func unknown(v resource.PropertyValue) bool {
+	for v.IsSecret() {
+		v = v.SecretValue().Element
+	}
+	return v.IsComputed() || v.IsOutput() && !v.OutputValue().Known
 }
 
 // revealed takes a value out of its secret and output wrappings.

@@ -41,22 +41,27 @@ func run(ctx *pulumi.Context) error {
 }
 
 var modes = map[string]func(*pulumi.Context, map[string]string) error{
-	"":            components,
-	"none":        func(*pulumi.Context, map[string]string) error { return nil },
-	"silent":      silent,
-	"environment": environment,
-	"probe":       probe,
-	"flag":        exportOne("flag", pulumi.String("FLAG{0}")),
-	"number":      exportOne("connection_info", pulumi.Int(7)),
-	"number-flag": exportOne("flags", pulumi.Array{pulumi.String("a"), pulumi.Int(7)}),
-	"text-flags":  exportOne("flags", pulumi.String("a")),
+	"":              components,
+	"none":          func(*pulumi.Context, map[string]string) error { return nil },
+	"silent":        silent,
+	"environment":   environment,
+	"probe":         probe,
+	"flag":          exportOne("flag", pulumi.String("FLAG{0}")),
+	"unknown-flags": unknownFlags,
+	"number":        exportOne("connection_info", pulumi.Int(7)),
+	"number-flag":   exportOne("flags", pulumi.Array{pulumi.String("a"), pulumi.Int(7)}),
+	"text-flags":    exportOne("flags", pulumi.String("a")),
 	"error": func(*pulumi.Context, map[string]string) error {
 		return fmt.Errorf("the \x1b[31mauthor's\x1b[0m mistake")
 	},
-	"exit":    exit,
-	"panic":   func(*pulumi.Context, map[string]string) error { panic("the author's bug") },
-	"hang":    func(*pulumi.Context, map[string]string) error { select {} },
-	"flood":   flood,
+	"exit":  exit,
+	"panic": func(*pulumi.Context, map[string]string) error { panic("the author's bug") },
+	"hang":  func(*pulumi.Context, map[string]string) error { select {} },
+	"flood": flood,
+	"flood-exit": func(ctx *pulumi.Context, additional map[string]string) error {
+		_ = flood(ctx, additional)
+		return exit(ctx, additional)
+	},
 	"hog":     hog,
 	"fork":    fork,
 	"unknown": unknown,
@@ -105,6 +110,16 @@ func exportOne(name string, value pulumi.Input) func(*pulumi.Context, map[string
 		ctx.Export(name, value)
 		return nil
 	}
+}
+
+// unknownFlags exports flags of which a preview knows one.
+func unknownFlags(ctx *pulumi.Context, _ map[string]string) error {
+	var f file
+	if err := ctx.RegisterResource("disk:index:File", "flag", pulumi.Map{"content": pulumi.String("x")}, &f); err != nil {
+		return err
+	}
+	ctx.Export("flags", pulumi.ToSecret(pulumi.StringArray{pulumi.String("FLAG{1}"), f.Path}))
+	return nil
 }
 
 func silent(ctx *pulumi.Context, _ map[string]string) error {
