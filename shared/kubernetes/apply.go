@@ -1,0 +1,152 @@
+package kubernetes
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
+)
+
+// fieldManager is who owns the fields that we apply. Each instance is one of
+// its own, so that two of them that use the same name can't share an object
+// without a conflict.
+func fieldManager(identity ctf.Identity) string { return "mayfly-" + string(identity) }
+
+// get returns a live object.
+func (c *Cluster) get(ctx context.Context, k kind, name objectName) (live *unstructured.Unstructured, err error) {
+	err = c.try(ctx, func(ctx context.Context) error {
+		live, err = c.at(k, name.namespace).Get(ctx, name.name, metav1.GetOptions{})
+		return err
+	})
+	return live, err
+}
+
+// apply sends an object by server-side apply. With a live one it changes that
+// very object, whoever changed it before; without, it takes no field from
+// anybody.
+func (c *Cluster) apply(
+	ctx context.Context, k kind, object, live *unstructured.Unstructured, identity ctf.Identity, dry bool,
+) (result *unstructured.Unstructured, err error) {
+	if live != nil {
+		object = object.DeepCopy()
+		object.SetUID(live.GetUID())
+	}
+	body, err := json.Marshal(object)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", describe(object), err)
+	}
+	force := live != nil
+	options := metav1.PatchOptions{FieldManager: fieldManager(identity), Force: &force}
+	if dry {
+		options.DryRun = []string{metav1.DryRunAll}
+	}
+	err = c.try(ctx, func(ctx context.Context) error {
+		result, err = c.at(k, object.GetNamespace()).Patch(ctx, object.GetName(), types.ApplyPatchType, body, options)
+		return err
+	})
+	return result, err
+}
+
+// put brings an object to be as desired. One that is about to go is waited for,
+// one that may not be changed makes way, one of somebody else is left alone.
+func (p *Provider) put(
+	ctx context.Context, k kind, object *unstructured.Unstructured, identity ctf.Identity,
+) (*unstructured.Unstructured, error) {
+	name := objectName{object.GetNamespace(), object.GetName()}
+	for {
+		live, err := p.standing(ctx, k, name)
+		if err != nil {
+			return nil, err
+		}
+		if live != nil && !isOurs(live, identity) {
+			return nil, &foreignError{describe(object)}
+		}
+		result, err := p.cluster.apply(ctx, k, object, live, identity, false)
+		switch {
+		case err == nil && result.GetDeletionTimestamp() != nil:
+			continue // it was deleted between the two
+		case err == nil:
+			return result, nil
+		case live != nil && apierrors.IsConflict(err) && strings.Contains(err.Error(), "uid"):
+			continue // it went between the two
+		case live != nil && isImmutable(err):
+			if err := p.remove(ctx, k, name, live.GetUID()); err != nil {
+				return nil, err
+			}
+			continue
+		case live == nil && apierrors.IsConflict(err):
+			return nil, &foreignError{describe(object)}
+		}
+		return nil, rejected(object, err)
+	}
+}
+
+// standing returns the live object, nil if there is none. It waits for one that
+// is about to go.
+func (p *Provider) standing(ctx context.Context, k kind, name objectName) (*unstructured.Unstructured, error) {
+	live, err := p.cluster.get(ctx, k, name)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("look for %s %s: %w", k.Kind, name.id(), err)
+	case live.GetDeletionTimestamp() == nil:
+		return live, nil
+	}
+	return nil, p.waitGone(ctx, k, live)
+}
+
+// A foreignError says that a name is taken.
+type foreignError struct{ object string }
+
+func (e *foreignError) Error() string {
+	return e.object + " exists and does not belong to this instance: choose another name, or leave the name out"
+}
+
+// isImmutable tells whether an update was refused because the object would have
+// to be made anew.
+func isImmutable(err error) bool {
+	if !apierrors.IsInvalid(err) {
+		return false
+	}
+	message := err.Error()
+	for _, phrase := range []string{
+		"immutable", "orbidden: updates to", "orbidden: pod updates", "may not be changed", "may not change once set",
+		"may not be updated", "may not be specified when `type` is", "cannot be changed", "cannot be updated", "may not be unset",
+	} {
+		if strings.Contains(message, phrase) {
+			return true
+		}
+	}
+	return false
+}
+
+// rejected says in the API server's words why it did not take an object.
+func rejected(object *unstructured.Unstructured, err error) error {
+	if status, ok := err.(apierrors.APIStatus); ok { //nolint:errorlint // client-go does not wrap it
+		message := status.Status().Message
+		return &rejectedError{describe(object) + " was refused: " + message, err}
+	}
+	return fmt.Errorf("apply %s: %w", describe(object), err)
+}
+
+// A rejectedError says that the API server does not take an object.
+type rejectedError struct {
+	message string
+	err     error
+}
+
+func (e *rejectedError) Error() string { return e.message }
+func (e *rejectedError) Unwrap() error { return e.err }
+
+// describe names an object to people.
+func describe(object *unstructured.Unstructured) string {
+	return object.GetKind() + " " + string(objectName{object.GetNamespace(), object.GetName()}.id())
+}

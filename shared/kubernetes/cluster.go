@@ -1,0 +1,224 @@
+package kubernetes
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+const (
+	// callTimeout bounds one request; webhooks may take 30 seconds.
+	callTimeout = 35 * time.Second
+	// outage is how long an API server may be away before a call fails.
+	outage = time.Minute
+	// maxAnswer bounds what is read of an answer that is not an object.
+	maxAnswer = 4 << 20
+)
+
+// ErrNoCluster says that nothing tells how to reach a cluster.
+var ErrNoCluster = errors.New("no cluster: not in a pod, and no kubeconfig")
+
+// A Cluster is a connection to an API server. One serves all providers of a
+// process; it is safe for concurrent use.
+type Cluster struct {
+	objects   dynamic.Interface
+	http      *http.Client
+	base      *url.URL
+	namespace string
+	builtin   map[groupKind]kind
+
+	mu     sync.Mutex
+	custom map[schema.GroupVersionKind]kind
+}
+
+// Connect returns a connection as a kubeconfig says: the file that is named,
+// else those of KUBECONFIG or the home directory, else, in a pod, as its
+// service account. It returns [ErrNoCluster] if there is none of these, and
+// sends nothing.
+func Connect(kubeconfig string) (*Cluster, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = kubeconfig
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil)
+	config, err := loader.ClientConfig()
+	if clientcmd.IsEmptyConfig(err) {
+		return nil, ErrNoCluster
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the kubeconfig: %w", err)
+	}
+	namespace, _, err := loader.Namespace()
+	if err != nil {
+		return nil, fmt.Errorf("read the kubeconfig: %w", err)
+	}
+	return newCluster(config, namespace)
+}
+
+func newCluster(config *rest.Config, namespace string) (*Cluster, error) {
+	config = rest.CopyConfig(config)
+	config.QPS = -1 // no limit of ours: the API server has its own
+	config.UserAgent = "mayfly"
+	config.WarningHandlerWithContext = rest.NoWarnings{}
+	client, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the cluster: %w", err)
+	}
+	objects, err := dynamic.NewForConfigAndClient(config, client)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the cluster: %w", err)
+	}
+	base, _, err := rest.DefaultServerUrlFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the cluster: %w", err)
+	}
+	return &Cluster{
+		objects: objects, http: client, base: base, namespace: namespace,
+		builtin: builtinKinds(), custom: map[schema.GroupVersionKind]kind{},
+	}, nil
+}
+
+// at returns where objects of a kind are, in a namespace if they have one.
+func (c *Cluster) at(k kind, namespace string) dynamic.ResourceInterface {
+	if k.namespaced {
+		return c.objects.Resource(k.resource()).Namespace(namespace)
+	}
+	return c.objects.Resource(k.resource())
+}
+
+// try repeats a call while the API server is away or asks to come again, for a
+// minute at most. The call must be one that may be repeated.
+func (c *Cluster) try(ctx context.Context, call func(context.Context) error) error {
+	began, pause := time.Now(), 50*time.Millisecond
+	for {
+		attempt, cancel := context.WithTimeout(ctx, callTimeout)
+		err := call(attempt)
+		cancel()
+		if err == nil || ctx.Err() != nil || !isTransient(err) || time.Since(began) > outage {
+			return because(ctx, err)
+		}
+		if seconds, ok := apierrors.SuggestsClientDelay(err); ok {
+			pause = max(pause, time.Duration(seconds)*time.Second)
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+		pause = min(2*pause, 2*time.Second)
+	}
+}
+
+// because returns why the context ended, if that is why the call failed.
+func because(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
+
+func isTransient(err error) bool {
+	if apierrors.IsConflict(err) {
+		// Two requests counted against a quota at the same time.
+		return strings.Contains(err.Error(), "resourcequotas")
+	}
+	return apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err) || apierrors.IsTooManyRequests(err) ||
+		apierrors.IsServiceUnavailable(err) || apierrors.IsInternalError(err) ||
+		utilnet.IsConnectionRefused(err) || utilnet.IsConnectionReset(err) || utilnet.IsProbableEOF(err) ||
+		utilnet.IsTimeout(err) || utilnet.IsHTTP2ConnectionLost(err)
+}
+
+// text asks for something that is no object: a log, a list of kinds.
+func (c *Cluster) text(ctx context.Context, path string, query url.Values) ([]byte, error) {
+	var body []byte
+	err := c.try(ctx, func(ctx context.Context) error {
+		u := c.base.JoinPath(path)
+		u.RawQuery = query.Encode()
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+		if err != nil {
+			return err
+		}
+		response, err := c.http.Do(request)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer)); err != nil {
+			return err
+		}
+		if response.StatusCode != http.StatusOK {
+			return apierrors.NewGenericServerResponse(
+				response.StatusCode, "get", schema.GroupResource{}, path, string(body), 0, true)
+		}
+		return nil
+	})
+	return body, err
+}
+
+// lookUp asks the cluster for a kind that is not built in, once.
+func (c *Cluster) lookUp(ctx context.Context, gvk schema.GroupVersionKind) (kind, error) {
+	c.mu.Lock()
+	known, ok := c.custom[gvk]
+	c.mu.Unlock()
+	if ok {
+		return known, nil
+	}
+	path := "/apis/" + gvk.GroupVersion().String()
+	if gvk.Group == "" {
+		path = "/api/" + gvk.Version
+	}
+	body, err := c.text(ctx, path, nil)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return kind{}, fmt.Errorf("look up the kind %s: %w", gvk.Kind, err)
+	}
+	var list struct {
+		Resources []struct {
+			Name       string `json:"name"`
+			Kind       string `json:"kind"`
+			Namespaced bool   `json:"namespaced"`
+		} `json:"resources"`
+	}
+	if err == nil {
+		if err := json.Unmarshal(body, &list); err != nil {
+			return kind{}, fmt.Errorf("look up the kind %s: %w", gvk.Kind, err)
+		}
+	}
+	for _, r := range list.Resources {
+		if r.Kind == gvk.Kind && !strings.Contains(r.Name, "/") {
+			k := kind{GroupVersionKind: gvk, plural: r.Name, namespaced: r.Namespaced}
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.custom[gvk] = k
+			return k, nil
+		}
+	}
+	return kind{}, &unknownKindError{gvk}
+}
+
+// An unknownKindError says that the cluster does not have the kind.
+type unknownKindError struct{ gvk schema.GroupVersionKind }
+
+func (e *unknownKindError) Error() string {
+	return fmt.Sprintf("the cluster has no kind %s in %s", e.gvk.Kind, e.gvk.GroupVersion())
+}
