@@ -20,6 +20,8 @@ const (
 	budget = time.Minute
 	// atOnce bounds how many instances one tick destroys in parallel.
 	atOnce = 16
+	// patience is longer than the lease of a holder that died.
+	patience = 30 * time.Second
 )
 
 // A Function destroys what is due.
@@ -36,8 +38,8 @@ func New(due ctf.DueReader, l *lifecycle.Lifecycle, log *slog.Logger) *Function 
 
 // Handle destroys every instance whose end has passed and every one whose
 // deletion was left unfinished. It may be called at any time, any number of
-// times, at once. One instance that can't be destroyed keeps no other from
-// being so: it is tried again later.
+// times, at once. One instance that can't be destroyed, or challenge that
+// can't be read, keeps no other from being so: it is tried again later.
 func (f *Function) Handle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
@@ -46,7 +48,10 @@ func (f *Function) Handle(ctx context.Context) error {
 	var failed error
 	for key, err := range f.due.Due(ctx) {
 		if err != nil {
-			failed = fmt.Errorf("find what is due: %w", err)
+			failed = errors.Join(failed, fmt.Errorf("find what is due: %w", err))
+			continue
+		}
+		if ctx.Err() != nil {
 			break
 		}
 		group.Go(func() error {
@@ -60,9 +65,9 @@ func (f *Function) Handle(ctx context.Context) error {
 // destroy logs how it went. What a tick that is over leaves goes on, and is
 // looked at again.
 func (f *Function) destroy(ctx context.Context, key ctf.InstanceKey) {
-	outcome, err := f.lifecycle.Settle(ctx, key)
+	outcome, err := f.lifecycle.Finish(ctx, key, patience)
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, errors.Is(err, lifecycle.ErrHeld):
 	case err != nil:
 		f.log.WarnContext(ctx, "destroying an instance is retried", "challenge", key.Challenge.ID, "identity", key.Identity, "error", err)
 	case outcome.Destroyed:
