@@ -51,7 +51,7 @@ func (f *Function) Handle(ctx context.Context, event ctf.Event) error {
 	var group errgroup.Group
 	group.SetLimit(atOnce)
 	var failed atomic.Bool
-	for !failed.Load() {
+	for !failed.Load() && ctx.Err() == nil {
 		id, ok, err := f.pool.ReservePooled(ctx, event.Challenge)
 		if err != nil {
 			_ = group.Wait() // none returns an error
