@@ -53,10 +53,12 @@ func (f *Function) Handle(
 		}
 		outcome, err := f.lifecycle.Settle(ctx, reserved.Instance.Key)
 		switch {
+		case !outcome.Gone && outcome.Instance.State == ctf.Ready:
+			// Even with an error: it is deployed, and could not follow an update that
+			// came between.
+			return api.Instance(outcome.Instance), nil
 		case err != nil:
 			return nil, explain(err)
-		case !outcome.Gone && outcome.Instance.State == ctf.Ready:
-			return api.Instance(outcome.Instance), nil
 		case !reserved.Attached:
 			return nil, ctf.InstanceDeleted(wanted.Challenge.ID, wanted.Source)
 		}
