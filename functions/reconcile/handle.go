@@ -18,11 +18,13 @@ import (
 
 const (
 	// budget is how long one tick waits for its work; what it began goes on.
-	budget = 5 * time.Minute
+	budget = time.Minute
 	// challengesAtOnce and instancesAtOnce bound what is looked at in parallel;
 	// one challenge that takes long holds up no other.
-	challengesAtOnce = 8
+	challengesAtOnce = 32
 	instancesAtOnce  = 8
+	// patience is longer than the lease of a holder that died.
+	patience = 30 * time.Second
 )
 
 // A Store is what reconcile walks over and mends.
@@ -52,7 +54,7 @@ func New(store Store, l *lifecycle.Lifecycle, pools Filler, announce ctf.Announc
 }
 
 // Handle walks over all that is stored. Instances that are pending, updating
-// or deleting are settled: their holder, if it lives, is waited for; if it
+// or deleting are settled: their holder, if it lives, is left to it; if it
 // died, its work is finished here. Challenges whose deletion was begun are
 // removed, indexes repaired, pools topped up, events published. It may be
 // called at any time, any number of times, at once.
@@ -132,11 +134,11 @@ func (f *Function) instances(ctx context.Context, key ctf.ChallengeKey) error {
 // reason to stop.
 func (f *Function) settle(ctx context.Context, entry ctf.AuditEntry) {
 	log := f.log.With("challenge", entry.Instance.Key.Challenge.ID, "identity", entry.Instance.Key.Identity, "state", entry.Instance.State)
-	if _, err := f.lifecycle.Settle(ctx, entry.Instance.Key); err != nil {
+	switch _, err := f.lifecycle.Finish(ctx, entry.Instance.Key, patience); {
+	case errors.Is(err, lifecycle.ErrHeld):
+	case err != nil:
 		log.WarnContext(ctx, "settling an instance failed", "error", err)
-		return
-	}
-	if !entry.Leased {
+	case !entry.Leased:
 		log.InfoContext(ctx, "interrupted work finished", "age", entry.Age)
 	}
 }
