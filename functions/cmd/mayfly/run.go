@@ -94,6 +94,8 @@ func run(ctx context.Context, s settings, out, diagnostics io.Writer) error {
 		processes:  directory.join("instances"),
 		maxProcess: s.maxProcesses,
 		workers:    s.workers,
+		runFor:     s.scenario.timeout,
+		memory:     uint64(s.scenario.memory) << 20,
 		sinks:      sinks(url),
 		log:        log,
 	})

@@ -28,6 +28,10 @@ type settings struct {
 	tick, reconcile time.Duration
 	workers         int
 	maxProcesses    int
+	scenario        struct {
+		timeout time.Duration
+		memory  uint
+	}
 }
 
 func (s *settings) register(flags *pflag.FlagSet) {
@@ -47,6 +51,8 @@ func (s *settings) register(flags *pflag.FlagSet) {
 	flags.DurationVar(&s.reconcile, "reconcile", time.Minute, "time between two looks for interrupted work")
 	flags.IntVar(&s.workers, "workers", 0, "operations of the engine at once; 0 is two for each processor")
 	flags.IntVar(&s.maxProcesses, "max-processes", 500, "local processes that instances may run in all")
+	flags.DurationVar(&s.scenario.timeout, "scenario-timeout", time.Minute, "time a scenario's program may run, not counting what is made for it meanwhile")
+	flags.UintVar(&s.scenario.memory, "scenario-memory", 512, "memory a scenario's program may use, in MiB")
 	flags.VisitAll(func(f *pflag.Flag) { f.Usage += " [$" + environmentName(f.Name) + "]" })
 }
 

@@ -58,6 +58,8 @@ type plan struct {
 	processes  string // directory
 	maxProcess int
 	workers    int
+	runFor     time.Duration // for each program of a scenario
+	memory     uint64        // for each program of a scenario, in bytes
 	sinks      []events.Sink
 	log        *slog.Logger
 }
@@ -84,6 +86,8 @@ func openSystem(ctx context.Context, p plan) (s *system, err error) {
 		WorkerCommand:   workerCommand(self, p.processes, strconv.Itoa(p.maxProcess)),
 		WorkerEnv:       []string{"PATH=" + os.Getenv("PATH")}, // for commands of processes
 		Workers:         p.workers,
+		ScenarioTimeout: p.runFor,
+		ScenarioMemory:  p.memory,
 		TargetNamespace: os.Getenv("KUBERNETES_TARGET_NAMESPACE"),
 	})
 	if err != nil {
