@@ -104,7 +104,11 @@ func (f *Function) challenge(ctx context.Context, c ctf.Challenge) error {
 		return err
 	}
 	if c.Deleting {
-		if _, err := f.store.RemoveChallenge(ctx, c.Key); err != nil {
+		_, err := f.store.RemoveChallenge(ctx, c.Key)
+		if e, ok := errors.AsType[*ctf.Error](err); ok && e.Kind == ctf.Conflict {
+			return nil // somebody is still at work on an instance
+		}
+		if err != nil {
 			return fmt.Errorf("remove it: %w", err)
 		}
 		return nil
