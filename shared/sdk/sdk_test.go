@@ -87,9 +87,15 @@ type monitor struct {
 	resources map[string]*pulumirpc.RegisterResourceRequest
 	outputs   map[string]any
 	logged    bytes.Buffer
+	called    time.Time // the first time
 }
 
 func (m *monitor) SupportsFeature(context.Context, *pulumirpc.SupportsFeatureRequest) (*pulumirpc.SupportsFeatureResponse, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.called.IsZero() {
+		m.called = time.Now()
+	}
 	return &pulumirpc.SupportsFeatureResponse{}, nil
 }
 
@@ -135,11 +141,10 @@ func (m *monitor) Log(_ context.Context, r *pulumirpc.LogRequest) (*emptypb.Empt
 	return &emptypb.Empty{}, nil
 }
 
-// runScenario runs a factory as Mayfly does and returns what it registered. The
-// environment is all that it gets.
-func runScenario(t *testing.T, factory string, conf map[string]string, env ...string) (*monitor, error) {
+// serve starts a monitor for one program.
+func serve(t testing.TB) (m *monitor, address string) {
 	t.Helper()
-	m := &monitor{resources: make(map[string]*pulumirpc.RegisterResourceRequest)}
+	m = &monitor{resources: make(map[string]*pulumirpc.RegisterResourceRequest)}
 	stop := make(chan bool)
 	server, err := rpcutil.ServeWithOptions(rpcutil.ServeOptions{Cancel: stop, Init: func(s *grpc.Server) error {
 		pulumirpc.RegisterResourceMonitorServer(s, m)
@@ -149,7 +154,15 @@ func runScenario(t *testing.T, factory string, conf map[string]string, env ...st
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { close(stop); <-server.Done }()
+	t.Cleanup(func() { close(stop); <-server.Done })
+	return m, fmt.Sprintf("127.0.0.1:%d", server.Port)
+}
+
+// runScenario runs a factory as Mayfly does and returns what it registered. The
+// environment is all that it gets.
+func runScenario(t *testing.T, factory string, conf map[string]string, env ...string) (*monitor, error) {
+	t.Helper()
+	m, address := serve(t)
 	text, err := json.Marshal(conf)
 	if err != nil {
 		t.Fatal(err)
@@ -158,7 +171,6 @@ func runScenario(t *testing.T, factory string, conf map[string]string, env ...st
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := fmt.Sprintf("127.0.0.1:%d", server.Port)
 	cmd := exec.CommandContext(t.Context(), self)
 	cmd.Env = append(env, factoryVariable+"="+factory, "PULUMI_PROJECT=p", "PULUMI_STACK=s", "PULUMI_CONFIG="+string(text),
 		"PULUMI_MONITOR="+address, "PULUMI_ENGINE="+address)

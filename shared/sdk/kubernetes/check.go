@@ -146,9 +146,11 @@ func isDomain(s string) bool {
 	return len(s) <= maxDomain
 }
 
+// isCIDR tells whether s is a range of addresses. IPv4 in the guise of IPv6 is
+// none: it would pass by the ranges that stay closed.
 func isCIDR(s string) bool {
-	_, err := netip.ParsePrefix(s)
-	return err == nil
+	prefix, err := netip.ParsePrefix(s)
+	return err == nil && !prefix.Addr().Is4In6()
 }
 
 // consists tells whether s has no characters but those.

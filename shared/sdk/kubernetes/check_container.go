@@ -213,11 +213,11 @@ func (a *ExposedMultipodArgs) checkEgress(f *faults, field string, e Egress) {
 	if e.CIDR == "" {
 		return
 	}
-	open, err := netip.ParsePrefix(e.CIDR)
-	if err != nil {
+	if !isCIDR(e.CIDR) {
 		f.add(field+".CIDR", "%q is %s", e.CIDR, noCIDR)
 		return
 	}
+	open := netip.MustParsePrefix(e.CIDR)
 	for _, closed := range a.closed() {
 		if closed.Bits() <= open.Bits() && closed.Contains(open.Addr()) {
 			f.add(field+".CIDR", "%s is in %s, which stays closed: if it is neither link-local nor of the cluster, "+

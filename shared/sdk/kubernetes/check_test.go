@@ -72,8 +72,9 @@ func TestCheckContainer(t *testing.T) {
 		"egress": {func(c *k8s.Container) {
 			c.Egress = []k8s.Egress{
 				{CIDR: "x"}, {CIDR: "169.254.169.254/32"}, {CIDR: "10.1.0.0/16"}, {Port: 70000}, {Protocol: "UDP"}, {CIDR: "fe80::1/128"},
+				{CIDR: "::ffff:169.254.169.254/128"},
 			}
-		}, []string{".Egress[0].CIDR", ".Egress[1].CIDR", ".Egress[2].CIDR", ".Egress[3].Port", ".Egress[4].Port", ".Egress[5].CIDR"}},
+		}, []string{".Egress[0].CIDR", ".Egress[1].CIDR", ".Egress[2].CIDR", ".Egress[3].Port", ".Egress[4].Port", ".Egress[5].CIDR", ".Egress[6].CIDR"}},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
@@ -168,4 +169,32 @@ func TestCheckClusterCIDRs(t *testing.T) {
 			t.Errorf("%s is open", closed)
 		}
 	}
+}
+
+// What passes the check can be planned, and nothing panics.
+func FuzzPlan(f *testing.F) {
+	f.Add("a0b1c2d3", "", "ctf.example", "a", "x%s%%", "app", "cpu", "1.5e3", "/tmp/f", "10.0.0.0/8", 80)
+	f.Add("a", "b", "192.0.2.1", " ", "%", "app:80/UDP", "memory", "64Mi", "/", "::/0", 65536)
+	f.Fuzz(func(t *testing.T, identity, label, host, image, format, service, resource, quantity, file, cidr string, port int) {
+		args := &k8s.ExposedMultipodArgs{
+			Identity: identity, Label: label, Hostname: host, FromCIDR: cidr,
+			Containers: map[string]k8s.Container{
+				"app": {Image: image, Ports: []k8s.PortBinding{{Port: port, ExposeType: k8s.ExposeIngress}, {Port: 1, Protocol: "UDP"}}},
+				"b": {
+					Image: image, Envs: map[string]k8s.Printer{"A": {Fmt: format, Services: []string{service}}},
+					Limits: map[string]string{resource: quantity}, Files: map[string]string{file: format},
+					Egress: []k8s.Egress{{CIDR: cidr, Port: port}},
+				},
+			},
+			Rules: []k8s.Rule{{From: "b", To: "app", On: port}},
+		}
+		failed := args.Check()
+		plan, err := args.Plan()
+		if (failed == nil) != (err == nil) {
+			t.Fatalf("Check: %v, Plan: %v", failed, err)
+		}
+		if err == nil && (len(plan.Objects) != 7 || len(plan.Endpoints) != 1) {
+			t.Errorf("plan = %v", plan)
+		}
+	})
 }
