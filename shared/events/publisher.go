@@ -213,7 +213,7 @@ func (p *Publisher) send(ctx context.Context, sink int, e ctf.Event) error {
 	err = Send(ctx, p.client, to.URL, ce)
 	<-p.slots[sink]
 	if refused, ok := errors.AsType[*RefusedError](err); ok && refused.Status == http.StatusBadRequest {
-		p.log.Error("a sink called an event bad", "type", e.Type, "id", e.ID, "sink", to.URL, "error", err)
+		p.log.ErrorContext(ctx, "a sink called an event bad", "type", e.Type, "id", e.ID, "sink", to.URL, "error", err)
 		return nil
 	}
 	if err != nil {

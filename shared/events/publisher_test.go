@@ -3,7 +3,6 @@ package events_test
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -77,7 +76,7 @@ func newSite(t *testing.T, sinks ...events.Sink) *site {
 	check(t, err)
 	store, err := redis.Open(t.Context(), redis.Options{URL: redistest.Start(t), Keys: keys})
 	check(t, err)
-	p, err := events.NewPublisher(store, sinks, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	p, err := events.NewPublisher(store, sinks, slog.New(slog.DiscardHandler))
 	check(t, err)
 	s := &site{Publisher: p, t: t, store: store}
 	t.Cleanup(func() {
