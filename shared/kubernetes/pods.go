@@ -156,7 +156,7 @@ func (w *podWatch) detail(ctx context.Context, pod *corev1.Pod, t *trouble) stri
 	}
 	if t.vague {
 		if warning := w.cluster.lastWarning(ctx, pod); warning != "" {
-			return cmp.Or(detail, "pod "+pod.Name) + ": " + warning
+			return cmp.Or(detail, pod.Name) + ": " + warning
 		}
 	}
 	return detail

@@ -47,11 +47,11 @@ func troubleOf(pod *corev1.Pod) *trouble {
 		return worst
 	}
 	if pod.Status.Phase == corev1.PodPending {
-		return &trouble{reason: "pod " + pod.Name + " does not start", grave: mild, vague: true}
+		return &trouble{reason: "a pod does not start", grave: mild, vague: true}
 	}
 	for _, c := range pod.Status.Conditions {
 		if c.Type == corev1.PodReady && c.Status == corev1.ConditionFalse && c.Reason != "PodCompleted" {
-			return &trouble{reason: "pod " + pod.Name + " runs and is not ready", detail: c.Message, grave: mild, vague: true}
+			return &trouble{reason: "a pod runs and is not ready", detail: c.Message, grave: mild, vague: true}
 		}
 	}
 	return nil
