@@ -88,8 +88,9 @@ var _ ctf.Engine = (*Engine)(nil)
 
 // New starts a first worker and returns the engine once that is ready. It also
 // makes this process undumpable, so that no scenario program can read its
-// memory or environment. The engine must be closed.
-func New(options Options) (*Engine, error) {
+// memory or environment. When ctx ends before, New fails; later it has no meaning.
+// The engine must be closed.
+func New(ctx context.Context, options Options) (*Engine, error) {
 	options = options.withDefaults()
 	if len(options.WorkerCommand) == 0 {
 		return nil, errors.New("start the engine: no worker command")
@@ -109,7 +110,7 @@ func New(options Options) (*Engine, error) {
 	if landlockABI() == 0 {
 		e.programs = make(chan struct{}, 1)
 	}
-	if err := e.pool.warm(); err != nil {
+	if err := e.pool.warm(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the first worker: %w", err), e.pool.close())
 	}
 	return e, nil

@@ -126,7 +126,7 @@ func newSite(t testing.TB, change ...func(*engine.Options)) *site {
 	for _, f := range change {
 		f(&options)
 	}
-	e, err := engine.New(options)
+	e, err := engine.New(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func beParent(args []string) int {
 		fmt.Println(err)
 		return 1
 	}
-	e, err := engine.New(engine.Options{Source: library, WorkerCommand: []string{self, "worker", disk}, WorkerEnv: []string{"DISK=" + disk}})
+	e, err := engine.New(context.Background(), engine.Options{Source: library, WorkerCommand: []string{self, "worker", disk}, WorkerEnv: []string{"DISK=" + disk}})
 	if err != nil {
 		fmt.Println(err)
 		return 1

@@ -49,8 +49,8 @@ func newPool(command []string, o Options) *pool {
 }
 
 // warm starts one worker in advance.
-func (p *pool) warm() error {
-	w, err := p.start(context.Background())
+func (p *pool) warm(ctx context.Context) error {
+	w, err := p.start(ctx)
 	if err != nil {
 		return err
 	}

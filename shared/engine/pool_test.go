@@ -72,7 +72,7 @@ func TestClose(t *testing.T) {
 func TestNewRefusesWorkersThatDoNotStart(t *testing.T) {
 	t.Parallel()
 	for _, command := range [][]string{nil, {"/does/not/exist"}, {"/bin/false"}, {"/bin/echo", "hello"}} {
-		if e, err := engine.New(engine.Options{Source: shared.library, WorkerCommand: command}); err == nil {
+		if e, err := engine.New(t.Context(), engine.Options{Source: shared.library, WorkerCommand: command}); err == nil {
 			t.Errorf("%v: no error", command)
 			_ = e.Close()
 		}

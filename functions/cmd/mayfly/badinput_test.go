@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -222,7 +223,7 @@ func keysIn(t *testing.T, url string) map[string]string {
 			continue
 		}
 		dump, err := client.Dump(t.Context(), key).Result()
-		if err != nil && err != redis.Nil {
+		if err != nil && !errors.Is(err, redis.Nil) {
 			t.Fatal(err)
 		}
 		content[key] = dump

@@ -81,7 +81,7 @@ func openSystem(ctx context.Context, p plan) (s *system, err error) {
 	if err != nil {
 		return s, fmt.Errorf("find this program: %w", err)
 	}
-	s.engine, err = engine.New(engine.Options{
+	s.engine, err = engine.New(ctx, engine.Options{
 		Source:          s.library,
 		WorkerCommand:   workerCommand(self, p.processes, strconv.Itoa(p.maxProcess)),
 		WorkerEnv:       []string{"PATH=" + os.Getenv("PATH")}, // for commands of processes
