@@ -224,5 +224,9 @@ func (a *ExposedMultipodArgs) closed() []netip.Prefix {
 		}
 	}
 	slices.SortFunc(prefixes, netip.Prefix.Compare)
-	return slices.Compact(prefixes)
+	// A range comes right after the one that it is in. Not all that enforce
+	// policies take both.
+	return slices.CompactFunc(prefixes, func(outer, inner netip.Prefix) bool {
+		return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
+	})
 }

@@ -350,6 +350,18 @@ func TestObjectToken(t *testing.T) {
 	}
 }
 
+// Root's default capabilities lack NET_RAW, unless it is asked for.
+func TestPlanGrantsRawSockets(t *testing.T) {
+	t.Parallel()
+	c := k8s.Container{
+		Image: "a", Ports: []k8s.PortBinding{{Port: 80, ExposeType: k8s.ExposeNodePort}},
+		Security: k8s.Security{AllowRoot: true, AddCapabilities: []string{"NET_RAW"}},
+	}
+	if text := string(render(t, planned(t, monopod(c)))); strings.Contains(text, "drop:") || !strings.Contains(text, "- NET_RAW") {
+		t.Errorf("objects:\n%s", text)
+	}
+}
+
 // Outputs of other resources stay what they are, for the engine to resolve.
 func TestPlanKeepsOutputs(t *testing.T) {
 	t.Parallel()

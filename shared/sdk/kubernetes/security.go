@@ -14,7 +14,10 @@ func (s Security) context() map[string]any {
 	if s.AllowRoot {
 		drop = "NET_RAW" // it forges packets; root's other defaults are what images expect
 	}
-	capabilities := map[string]any{"drop": []any{drop}}
+	capabilities := make(map[string]any)
+	if !slices.Contains(s.AddCapabilities, drop) { // what is dropped can't be added
+		capabilities["drop"] = []any{drop}
+	}
 	put(capabilities, "add", list(slices.Sorted(slices.Values(s.AddCapabilities))))
 	context := map[string]any{
 		"runAsNonRoot":             !s.AllowRoot,
