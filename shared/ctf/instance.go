@@ -130,9 +130,6 @@ type DueReader interface {
 	// for whatever reason and were announced to be looked at by now. It marks
 	// each deleting. Costs O(log n + due).
 	Due(ctx context.Context) iter.Seq2[InstanceKey, error]
-	// Postpone has a deleting instance looked at again after a while, because
-	// destroying it failed.
-	Postpone(ctx context.Context, key InstanceKey, by time.Duration) error
 }
 
 // An Auditor walks everything that is stored, page by page, for reconcile.

@@ -6,13 +6,12 @@ import (
 	"iter"
 	"math"
 	"strconv"
-	"time"
 
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
 // Due yields what is to be destroyed, see [ctf.DueReader]. What it yields is
-// not yielded again for a minute, unless it is postponed. A challenge that can't
+// not yielded again for a minute. A challenge that can't
 // be read is an error, after which the others follow if the reader goes on.
 func (s *Store) Due(ctx context.Context) iter.Seq2[ctf.InstanceKey, error] {
 	return func(yield func(ctf.InstanceKey, error) bool) {
@@ -110,25 +109,6 @@ func (s *Store) settleDue(ctx context.Context, g *dueGroup, bound string) ([]ctf
 		return nil, err
 	}
 	return identities(r.strings(1)), nil
-}
-
-// Postpone has a deleting instance looked at again after a while. An instance
-// that is gone or not deleting is left alone.
-func (s *Store) Postpone(ctx context.Context, key ctf.InstanceKey, by time.Duration) error {
-	now, err := s.run(ctx, call{"look", dueKey, []any{"member", dueEntry{duePool, key.Challenge, ""}.String()}})
-	if err != nil {
-		return err
-	}
-	at, err := parseInstant(now.text(1))
-	if err != nil {
-		return err
-	}
-	args := []any{"+next", dueEntry{duePool, key.Challenge, ""}.member(), "+by", scoreAfter(formatInstant(at.Add(by)))}
-	if _, err := s.run(ctx, call{"due_settle", dueKey, args}); err != nil {
-		return err
-	}
-	_, err = s.run(ctx, call{"postpone", challengePrefix(key.Challenge), []any{"identity", string(key.Identity), "by", formatSpan(by)}})
-	return err
 }
 
 // scoreAfter is the score of the first moment past an instant, as far as a

@@ -108,27 +108,6 @@ func testDueWhenTheDestroyerDied(t *testing.T, e env) {
 	e.wantDue(t, id)
 }
 
-func testPostpone(t *testing.T, e env) {
-	c := e.create(t, newChallenge("c"))
-	id := e.started(t, c, alice).Key.Identity
-	_, _, err := e.store.DeleteInstance(t.Context(), c, alice)
-	check(t, err)
-	e.store.Shift(3 * time.Minute)
-	e.wantDue(t, id)
-	k := ctf.InstanceKey{Challenge: c, Identity: id}
-	check(t, e.store.Postpone(t.Context(), k, 10*time.Minute))
-	e.store.Shift(9 * time.Minute)
-	e.wantDue(t)
-	e.store.Shift(61 * time.Second)
-	e.wantDue(t, id)
-	check(t, e.store.Postpone(t.Context(), k, 5*time.Second))
-	e.store.Shift(6 * time.Second)
-	e.wantDue(t, id)
-	check(t, e.store.Postpone(t.Context(), ctf.InstanceKey{Challenge: c, Identity: "gone"}, time.Second))
-}
-
-// testBusySourceIsLookedAt: however often a source knocks, what is deleting
-// is looked at.
 func testBusySourceIsLookedAt(t *testing.T, e env) {
 	c := e.create(t, newChallenge("c"))
 	id := e.started(t, c, alice).Key.Identity

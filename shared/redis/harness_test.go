@@ -49,7 +49,6 @@ func suite() map[string]func(*testing.T, env) {
 		"due after shortening":        testDueAfterShortening,
 		"due pool":                    testDuePoolEndsWithItsChallenge,
 		"due when the destroyer died": testDueWhenTheDestroyerDied,
-		"postpone":                    testPostpone,
 		"busy source is looked at":    testBusySourceIsLookedAt,
 		"due pages":                   testDuePages,
 		"one bad challenge":           testOneBadChallengeDoesNotBlock,

@@ -72,8 +72,26 @@ type server struct {
 	Registry string
 	env      []string
 	cmd      *exec.Cmd
-	log      *bytes.Buffer
+	log      *output
 	exited   chan struct{}
+}
+
+// An output is what a server prints, which may be read while it prints.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
 }
 
 // newServer prepares a server on free ports with all its data under one
@@ -113,7 +131,7 @@ func (s *server) Start() {
 	s.tb.Helper()
 	s.cmd = exec.Command(build(s.tb, ".", raceFlag), "run")
 	s.cmd.Env = s.env
-	s.log = &bytes.Buffer{}
+	s.log = &output{}
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := s.cmd.Start(); err != nil {

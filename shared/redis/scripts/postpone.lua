@@ -1,2 +1,0 @@
-redis.call("ZADD", deleting, "XX", score(add(now, arg.by)), arg.identity)
-return { "ok" }
