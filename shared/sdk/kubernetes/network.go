@@ -223,10 +223,18 @@ func (a *ExposedMultipodArgs) closed() []netip.Prefix {
 			prefixes = append(prefixes, prefix.Masked())
 		}
 	}
-	slices.SortFunc(prefixes, netip.Prefix.Compare)
-	// A range comes right after the one that it is in. Not all that enforce
-	// policies take both.
-	return slices.CompactFunc(prefixes, func(outer, inner netip.Prefix) bool {
-		return outer.Bits() <= inner.Bits() && outer.Contains(inner.Addr())
-	})
+	return outermost(prefixes)
+}
+
+// outermost are the ranges that are in no other one, in order. Not all that
+// enforce policies take ranges that overlap.
+func outermost(prefixes []netip.Prefix) []netip.Prefix {
+	slices.SortFunc(prefixes, netip.Prefix.Compare) // a range comes after those that it is in
+	var out []netip.Prefix
+	for _, p := range prefixes {
+		if len(out) == 0 || !out[len(out)-1].Contains(p.Addr()) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
