@@ -14,7 +14,7 @@ import (
 )
 
 // begin starts an Up that is held up in a call, and waits until it is.
-func (s *site) begin(t *testing.T, ctx context.Context, p ctf.Program, l *ledger, verb, name string) <-chan error {
+func (s *site) begin(ctx context.Context, t *testing.T, p ctf.Program, l *ledger, verb, name string) <-chan error {
 	t.Helper()
 	result, before := make(chan error, 1), s.calls()
 	go func() {
@@ -59,7 +59,7 @@ func TestWorkerKilled(t *testing.T) {
 			reset := s.turn(test.hold)
 			p := program(id, "files", "a", "content", "2")
 			verb := strings.Split(test.hold, "-")[1]
-			result := s.begin(t, t.Context(), p, l, verb, "a")
+			result := s.begin(t.Context(), t, p, l, verb, "a")
 			if strings.HasPrefix(test.hold, "hold") {
 				eventually(t, "it is done", func() bool {
 					return verb == "delete" && s.files(id) == "" || verb != "delete" && s.files(id) == "a=2"
@@ -91,7 +91,7 @@ func TestDownAfterWorkerKilled(t *testing.T) {
 			s := newSite(t)
 			id, l := ctf.NewIdentity(), newLedger()
 			reset := s.turn(hold)
-			result := s.begin(t, t.Context(), program(id, "files", "a,b", "chain", "y"), l, "create", "b")
+			result := s.begin(t.Context(), t, program(id, "files", "a,b", "chain", "y"), l, "create", "b")
 			if hold == "hold-create-b" {
 				eventually(t, "b is there", func() bool { return strings.Contains(s.files(id), "b=") })
 			}
@@ -170,7 +170,7 @@ func TestDeadlinePasses(t *testing.T) {
 	id, l := ctf.NewIdentity(), newLedger()
 	reset := s.turn("slow-create-a")
 	p := program(id, "files", "a,b", "chain", "y")
-	result := s.begin(t, t.Context(), p, l, "create", "a")
+	result := s.begin(t.Context(), t, p, l, "create", "a")
 	l.moveDeadline(time.Now().Add(time.Second))
 	if err := <-result; !errors.Is(err, ctf.ErrLeaseLost) {
 		t.Fatalf("got %v", err)
@@ -194,7 +194,7 @@ func TestDeadlineMoves(t *testing.T) {
 	reset := s.turn("slow-create-a")
 	first := time.Now().Add(2 * time.Second)
 	l.moveDeadline(first)
-	result := s.begin(t, t.Context(), program(id, "files", "a"), l, "create", "a")
+	result := s.begin(t.Context(), t, program(id, "files", "a"), l, "create", "a")
 	l.moveDeadline(time.Now().Add(time.Hour))
 	eventually(t, "the first deadline has passed", func() bool { return time.Since(first) > 100*time.Millisecond })
 	reset()
@@ -220,7 +220,7 @@ func TestCanceled(t *testing.T) {
 			defer s.turn("slow-create-a")()
 			ctx, cancel := context.WithCancelCause(t.Context())
 			before := workers(s.disk)
-			result := s.begin(t, ctx, program(id, "files", "a"), l, "create", "a")
+			result := s.begin(ctx, t, program(id, "files", "a"), l, "create", "a")
 			cancel(test.cause)
 			if err := <-result; !errors.Is(err, test.cause) {
 				t.Fatalf("got %v", err)
@@ -238,7 +238,7 @@ func TestQueueRespectsContext(t *testing.T) {
 	s := newSite(t, func(o *engine.Options) { o.Workers = 1 })
 	l := newLedger()
 	reset := s.turn("slow-create-a")
-	result := s.begin(t, t.Context(), program(ctf.NewIdentity(), "files", "a"), l, "create", "a")
+	result := s.begin(t.Context(), t, program(ctf.NewIdentity(), "files", "a"), l, "create", "a")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(ctf.ErrSuperseded)
 	if err := s.Preview(ctx, program("")); !errors.Is(err, ctf.ErrSuperseded) {

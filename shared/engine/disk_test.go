@@ -9,10 +9,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/pulumi/pulumi/pkg/v3/resource/plugin"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/urn"
+
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
 // A disk is a provider whose resources are files, at root/identity/name. It

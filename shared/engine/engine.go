@@ -20,9 +20,10 @@ import (
 	"runtime"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/mayfly-ctf/mayfly/shared/scenario"
-	"golang.org/x/sys/unix"
 )
 
 // A Source brings the files of a scenario to this machine. The engine closes

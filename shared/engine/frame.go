@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -108,7 +109,7 @@ func readFrame(r io.Reader, v any) error {
 	}
 	var body bytes.Buffer
 	if _, err := io.CopyN(&body, r, n); err != nil {
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
 		return fmt.Errorf("read a message: %w", err)

@@ -64,7 +64,7 @@ func confine(dir, binary string, ports []uint16, ticket uint32) error {
 		return fmt.Errorf("create a Landlock ruleset: %w", errno)
 	}
 	ruleset := int(fd)
-	defer unix.Close(ruleset)
+	defer func() { _ = unix.Close(ruleset) }()
 	paths := systemPaths()
 	paths[dir], paths[binary] = runTree, runTree
 	for path, rights := range paths {
@@ -115,7 +115,7 @@ func allowPath(ruleset int, path string, rights uint64) error {
 	if err != nil {
 		return fmt.Errorf("open %s: %w", path, err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	var stat unix.Stat_t
 	if err := unix.Fstat(fd, &stat); err != nil {
 		return fmt.Errorf("stat %s: %w", path, err)

@@ -12,11 +12,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pulumi/pulumi/pkg/v3/resource/plugin"
+
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/mayfly-ctf/mayfly/shared/engine"
 	"github.com/mayfly-ctf/mayfly/shared/scenario"
 	"github.com/mayfly-ctf/mayfly/shared/scenario/registry"
-	"github.com/pulumi/pulumi/pkg/v3/resource/plugin"
 )
 
 // suite is what the tests share: a library and the scenarios in its registry.
@@ -49,7 +50,7 @@ func testMain(m *testing.M) int {
 	if err != nil {
 		panic(err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	handler, err := registry.New(context.Background(), filepath.Join(dir, "registry"))
 	if err != nil {
 		panic(err)

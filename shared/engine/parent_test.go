@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
@@ -19,23 +20,23 @@ func beParent(args []string) int {
 	disk, cache, reference, digest := args[0], args[1], args[2], args[3]
 	library, err := scenario.New(scenario.Options{CacheDir: cache})
 	if err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		return 1
 	}
 	self, err := os.Executable()
 	if err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		return 1
 	}
 	e, err := engine.New(context.Background(), engine.Options{Source: library, WorkerCommand: []string{self, "worker", disk}, WorkerEnv: []string{"DISK=" + disk}})
 	if err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		return 1
 	}
 	p := ctf.Program{Scenario: ctf.Scenario{Reference: reference, Digest: digest}, Additional: map[string]string{"mode": "hang"}}
 	p.Instance.Identity = ctf.NewIdentity()
 	_, err = e.Up(context.Background(), p, ctf.Checkpoint{}, newLedger())
-	fmt.Println(err)
+	fmt.Fprintln(os.Stdout, err)
 	return 1
 }
 
@@ -77,12 +78,7 @@ func TestParentKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "workers and programs are gone", func() bool {
-		for _, pid := range under {
-			if runs(pid) {
-				return false
-			}
-		}
-		return true
+		return !slices.ContainsFunc(under, runs)
 	})
 	<-said
 	_ = parent.Wait()

@@ -67,7 +67,7 @@ func (p *pool) run(ctx context.Context, j job, journal ctf.Journal) (outcome, er
 		return outcome{}, err
 	}
 	result, healthy, err := w.run(ctx, j, journal)
-	p.release(w, healthy)
+	p.release(ctx, w, healthy)
 	return result, err
 }
 
@@ -110,7 +110,7 @@ func (p *pool) take(ctx context.Context) (*worker, error) {
 
 // release takes a worker back. One that is spent is replaced, and its slot is
 // kept until the replacement is ready, so that there are never too many.
-func (p *pool) release(w *worker, healthy bool) {
+func (p *pool) release(ctx context.Context, w *worker, healthy bool) {
 	if healthy && w.served < p.limit {
 		p.giveBack(w)
 		<-p.slots
@@ -125,7 +125,7 @@ func (p *pool) release(w *worker, healthy bool) {
 		if needless {
 			return
 		}
-		if fresh, err := p.start(context.Background()); err == nil { // else the next to ask tries, and tells
+		if fresh, err := p.start(context.WithoutCancel(ctx)); err == nil { // else the next to ask tries, and tells
 			p.giveBack(fresh)
 		}
 	})

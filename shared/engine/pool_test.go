@@ -5,9 +5,10 @@ import (
 	"runtime"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/mayfly-ctf/mayfly/shared/engine"
-	"golang.org/x/sync/errgroup"
 )
 
 // It is not parallel: it counts what the whole process has.

@@ -104,7 +104,7 @@ func (p program) onThisThread(ctx context.Context, input, output *os.File) error
 	if err := confine(p.dir, p.binary, p.ports, ticket); err != nil {
 		return fmt.Errorf("confine the program: %w", err)
 	}
-	cmd := exec.Command(p.binary)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), p.binary) // guard kills it, with its group
 	cmd.Dir, cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = p.dir, p.env, input, output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pgid: int(ticket) << 32, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {

@@ -11,11 +11,11 @@ import (
 
 // provider returns a new provider that is bound to the operation.
 func (o *operation) provider(name, engine string) (plugin.Provider, error) {
-	make, ok := o.session.providers[name]
+	open, ok := o.session.providers[name]
 	if !ok {
 		return nil, fmt.Errorf("the provider %q: %w", name, errNotOffered)
 	}
-	p, err := make()
+	p, err := open()
 	if err != nil {
 		return nil, fmt.Errorf("the provider %q: %w", name, err)
 	}
@@ -81,7 +81,7 @@ func (b *boundProvider) Read(_ context.Context, r plugin.ReadRequest) (plugin.Re
 
 func (b *boundProvider) Construct(_ context.Context, r plugin.ConstructRequest) (plugin.ConstructResponse, error) {
 	// It registers resources with the engine, which asks before each change.
-	return b.Provider.Construct(b.operation.ctx, r)
+	return b.Provider.Construct(b.operation.ctx, r) //nolint:contextcheck // what the engine gives never ends
 }
 
 func (b *boundProvider) Invoke(_ context.Context, r plugin.InvokeRequest) (plugin.InvokeResponse, error) {

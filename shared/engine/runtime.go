@@ -51,7 +51,7 @@ func (r *execRuntime) Run(_ context.Context, info plugin.RunInfo) (message strin
 		memory: o.job.Program.Memory, timeout: o.job.Program.Timeout, watch: o.watch,
 		started: func(group int) error { return o.session.report(report{Group: group}) },
 	}
-	err = p.run(o.ctx)
+	err = p.run(o.ctx) //nolint:contextcheck // what the engine gives never ends
 	var exit *exitError
 	switch {
 	case err == nil:

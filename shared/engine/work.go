@@ -9,9 +9,10 @@ import (
 	"os"
 	"sync"
 
-	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/pulumi/pulumi/pkg/v3/resource/plugin"
 	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
 // The descriptors that a worker inherits.

@@ -10,8 +10,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"golang.org/x/sys/unix"
+
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
 const (
@@ -46,7 +47,7 @@ func startWorker(ctx context.Context, spawn *spawner, command, env []string) (*w
 	w := &worker{
 		stderr: &tail{limit: workerTail}, reports: make(chan report), quit: make(chan struct{}), gone: make(chan struct{}),
 	}
-	w.cmd = exec.Command(command[0], command[1:]...)
+	w.cmd = exec.CommandContext(context.WithoutCancel(ctx), command[0], command[1:]...) // ctx is that of its start
 	w.cmd.Env = env
 	w.cmd.Dir = "/" // Pulumi looks for a project file from here upwards
 	w.cmd.Stderr = w.stderr
