@@ -65,7 +65,7 @@ func (e edge) call(ctx context.Context, req any, do func(context.Context, ctf.Ca
 	})
 	attrs := append([]slog.Attr{
 		slog.String("verb", path.Base(info.Spec().Procedure)),
-		slog.Duration("duration", time.Since(start)),
+		milliseconds(time.Since(start)),
 	}, requestAttrs(req)...)
 	if err == nil {
 		e.log.LogAttrs(ctx, slog.LevelInfo, "call", append(attrs, slog.String("code", "ok"))...)
@@ -118,6 +118,11 @@ func requestAttrs(req any) []slog.Attr {
 		add("source", r.GetSourceId())
 	}
 	return attrs
+}
+
+// milliseconds is how long something took, with the unit in its name.
+func milliseconds(took time.Duration) slog.Attr {
+	return slog.Float64("duration_ms", float64(took.Microseconds())/1000)
 }
 
 func failureAttrs(code connect.Code, err error) []slog.Attr {

@@ -45,7 +45,7 @@ func TestEachCallIsLoggedOnce(t *testing.T) {
 	}
 	for _, line := range lines {
 		delete(line, "time")
-		delete(line, "duration")
+		delete(line, "duration_ms")
 		delete(line, "stack")
 	}
 	want := []map[string]any{

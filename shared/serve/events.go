@@ -57,7 +57,7 @@ func readEvent(r *http.Request) (event.Event, error) {
 }
 
 func logEvent(ctx context.Context, log *slog.Logger, path string, e event.Event, took time.Duration, err error) {
-	attrs := []slog.Attr{slog.String("path", path), slog.Duration("duration", took)}
+	attrs := []slog.Attr{slog.String("path", path), milliseconds(took)}
 	if e.Context != nil {
 		attrs = append(attrs, slog.String("type", e.Type()), slog.String("id", e.ID()), slog.String("subject", e.Subject()))
 	}

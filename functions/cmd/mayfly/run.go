@@ -15,6 +15,7 @@ import (
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	fillpool "github.com/mayfly-ctf/mayfly/functions/fill-pool"
@@ -48,7 +49,10 @@ event is sent to.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			context.AfterFunc(ctx, stop) // a second Ctrl-C ends at once
+			defer context.AfterFunc(ctx, func() {
+				stop() // a second Ctrl-C ends at once
+				fmt.Fprintln(cmd.ErrOrStderr(), "Mayfly stops when the work in progress has ended; Ctrl-C again stops it at once.")
+			})()
 			return run(ctx, s, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
@@ -62,6 +66,7 @@ func run(ctx context.Context, s settings, out, diagnostics io.Writer) error {
 	if err != nil {
 		return err
 	}
+	goredis.SetLogger(redisLog{log})
 	directory, err := openDirectory(ctx, s.dir)
 	if err != nil {
 		return err

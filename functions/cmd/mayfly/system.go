@@ -44,7 +44,7 @@ const (
 // A system is all that the functions stand on, in one process.
 type system struct {
 	store     *redis.Store
-	library   *scenario.Library
+	scenarios *scenario.Library
 	engine    *engine.Engine
 	publisher *events.Publisher
 	lifecycle *lifecycle.Lifecycle
@@ -72,9 +72,9 @@ func openSystem(ctx context.Context, p plan) (s *system, err error) {
 		}
 	}()
 	if s.store, err = redis.Open(ctx, p.redis); err != nil {
-		return s, err
+		return s, fmt.Errorf("redis: %s", err) //nolint:errorlint // It is for an operator, who is to read the cause as well.
 	}
-	if s.library, err = scenario.New(p.scenarios); err != nil {
+	if s.scenarios, err = scenario.New(p.scenarios); err != nil {
 		return s, err
 	}
 	self, err := os.Executable()
@@ -82,7 +82,7 @@ func openSystem(ctx context.Context, p plan) (s *system, err error) {
 		return s, fmt.Errorf("find this program: %w", err)
 	}
 	s.engine, err = engine.New(ctx, engine.Options{
-		Source:          s.library,
+		Source:          s.scenarios,
 		WorkerCommand:   workerCommand(self, p.processes, strconv.Itoa(p.maxProcess)),
 		WorkerEnv:       []string{"PATH=" + os.Getenv("PATH")}, // for commands of processes
 		Workers:         p.workers,
@@ -120,6 +120,9 @@ func (s *system) close(ctx context.Context) {
 	if s.engine != nil {
 		step("the engine", eventsLimit, func(context.Context) error { return s.engine.Close() })
 	}
+	if s.scenarios != nil {
+		s.scenarios.Close()
+	}
 	if s.store != nil {
 		step("the store", eventsLimit, func(context.Context) error { return s.store.Close() })
 	}
@@ -128,10 +131,10 @@ func (s *system) close(ctx context.Context) {
 // verbs is the API: each verb and what it stands on.
 func (s *system) verbs() serve.Verbs {
 	return serve.Verbs{
-		CreateChallenge:   createchallenge.New(s.store, s.library, s.lifecycle, s.publisher).Handle,
+		CreateChallenge:   createchallenge.New(s.store, s.scenarios, s.lifecycle, s.publisher).Handle,
 		RetrieveChallenge: retrievechallenge.New(s.store).Handle,
 		QueryChallenge:    querychallenge.New(s.store).Handle,
-		UpdateChallenge:   updatechallenge.New(s.store, s.library, s.lifecycle, s.publisher).Handle,
+		UpdateChallenge:   updatechallenge.New(s.store, s.scenarios, s.lifecycle, s.publisher).Handle,
 		DeleteChallenge:   deletechallenge.New(s.store, s.lifecycle, s.publisher).Handle,
 		CreateInstance:    createinstance.New(s.store, s.lifecycle, s.publisher).Handle,
 		RetrieveInstance:  retrieveinstance.New(s.store).Handle,
