@@ -14,13 +14,6 @@ const second = int64(time.Second)
 // that count forward even when the seconds are negative. So user dates come back
 // to the digit, and a script can add and compare them; unset is "".
 
-func formatInstant(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return formatParts(t.Unix(), int64(t.Nanosecond()))
-}
-
 func formatOptionalInstant(t *time.Time) string {
 	if t == nil {
 		return ""
