@@ -70,17 +70,10 @@ func (f *Function) Handle(
 // no field for it: the scenario was fine when the challenge was registered.
 func explain(err error) error {
 	e, ok := errors.AsType[*ctf.Error](err)
-	if !ok {
+	if !ok || e.Reason != ctf.ReasonScenarioMismatch {
 		return err
 	}
-	switch e.Reason {
-	case ctf.ReasonOCIInteraction, ctf.ReasonReferenceNotFound, ctf.ReasonReferenceMalformed:
-		return ctf.RegistryFailed(e.Metadata["reference"], err)
-	case ctf.ReasonScenarioMismatch:
-		without := *e
-		without.Violations = nil
-		return &without
-	default:
-		return err
-	}
+	without := *e
+	without.Violations = nil
+	return &without
 }
