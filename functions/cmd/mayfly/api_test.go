@@ -23,7 +23,7 @@ func TestAPI(t *testing.T) {
 // TestAPIEmbedded runs it on a machine without redis-server, where nothing
 // outlives a restart.
 func TestAPIEmbedded(t *testing.T) {
-	s := newServer(t, "SWAGGER=true", "LOG_LEVEL=warn", "TICK=1s", "PATH="+pathWithoutRedis(t))
+	s := newServer(t, "SWAGGER=true", "LOG_LEVEL=warn", "TICK=1s", "PATH="+pathWithout(t, "redis-server"))
 	s.Start()
 	if !strings.Contains(s.log.String(), "nothing is kept") {
 		t.Errorf("no warning that nothing is kept:\n%s", s.log)
@@ -39,15 +39,14 @@ func checkNothingLeft(t *testing.T, s *server) {
 	}
 }
 
-// pathWithoutRedis returns a PATH with every program of the present one but
-// redis-server.
-func pathWithoutRedis(t *testing.T) string {
+// pathWithout returns a PATH with every program of the present one but this.
+func pathWithout(t *testing.T, program string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, from := range filepath.SplitList(os.Getenv("PATH")) {
 		entries, _ := os.ReadDir(from) // a PATH may name what is not there
 		for _, e := range entries {
-			if e.Name() != "redis-server" {
+			if e.Name() != program {
 				_ = os.Symlink(filepath.Join(from, e.Name()), filepath.Join(dir, e.Name())) // the first one wins
 			}
 		}

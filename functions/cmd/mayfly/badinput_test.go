@@ -110,11 +110,23 @@ func TestBadScenario(t *testing.T) {
 // pushMisbehaving pushes the scenario that misbehaves when told to.
 func pushMisbehaving(t *testing.T, s *server, name string) string {
 	t.Helper()
-	return s.push(t, name, map[string][]byte{
-		"Pulumi.yaml": []byte("name: misbehaving\nruntime:\n  name: go\n  options:\n    binary: ./main\n"),
-		"main":        read(t, build(t, "testdata/misbehaving", "-ldflags=-s -w")),
+	return pushTo(t, s.Registry, name, scenarioFiles(t, "testdata/misbehaving"))
+}
+
+func serviceFiles(t *testing.T) map[string][]byte {
+	t.Helper()
+	return scenarioFiles(t, "testdata/service/scenario")
+}
+
+// scenarioFiles are the files of a scenario of the small service, whose program
+// is in dir.
+func scenarioFiles(t *testing.T, dir string) map[string][]byte {
+	t.Helper()
+	return map[string][]byte{
+		"Pulumi.yaml": []byte("name: service\nruntime:\n  name: go\n  options:\n    binary: ./main\n"),
+		"main":        read(t, build(t, dir, "-ldflags=-s -w")),
 		"program":     read(t, build(t, "testdata/service/program", "-ldflags=-s -w")),
-	})
+	}
 }
 
 func read(t *testing.T, path string) []byte {
@@ -126,12 +138,7 @@ func read(t *testing.T, path string) []byte {
 	return content
 }
 
-// push pushes files to the server's own registry and returns the reference.
-func (s *server) push(t *testing.T, name string, files map[string][]byte) string {
-	t.Helper()
-	return pushTo(t, s.Registry, name, files)
-}
-
+// pushTo pushes files to a registry and returns the reference.
 func pushTo(t *testing.T, registry, name string, files map[string][]byte) string {
 	t.Helper()
 	dir := t.TempDir()

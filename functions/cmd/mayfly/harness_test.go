@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -257,6 +258,11 @@ func (r reply) Reason() string {
 
 // Call makes one call of the REST API. The error is about the connection.
 func (s *server) Call(ctx context.Context, method, path string, body any) (reply, error) {
+	return s.callWith(ctx, nil, method, path, body)
+}
+
+// callWith is Call with a header.
+func (s *server) callWith(ctx context.Context, header http.Header, method, path string, body any) (reply, error) {
 	encoded, err := json.Marshal(body)
 	if err != nil {
 		return reply{}, err
@@ -265,6 +271,7 @@ func (s *server) Call(ctx context.Context, method, path string, body any) (reply
 	if err != nil {
 		return reply{}, err
 	}
+	maps.Copy(request.Header, header)
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return reply{}, err
