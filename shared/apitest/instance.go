@@ -203,10 +203,11 @@ func deleteInstance(t *testing.T, s *suite) {
 // source may try again.
 func failingDeployment(t *testing.T, s *suite) {
 	h := newHome(t)
-	for _, additional := range []object{{"home": h.addr, "fail": "out of cheese"}, {"home": h.addr, "number": "1"}} {
-		id := s.challenge(t, object{"additional": additional})
+	id := s.challenge(t, object{"additional": object{"home": h.addr}})
+	for _, additional := range []object{{"fail": "out of cheese"}, {"number": "1"}} {
+		request := object{"challengeId": id, "sourceId": "1", "additional": additional}
 		for range 2 {
-			got := s.create(t, id, "1").wantError(t, http.StatusInternalServerError, "DEPLOYMENT_FAILED")
+			got := s.call(t, http.MethodPost, "/api/v1/instance", request).wantError(t, http.StatusInternalServerError, "DEPLOYMENT_FAILED")
 			if _, fails := additional["fail"]; fails && !strings.Contains(got.raw, "out of cheese") {
 				t.Errorf("the author is not told why: %s", got.raw)
 			}
