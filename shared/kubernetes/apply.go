@@ -130,7 +130,7 @@ func isImmutable(err error) bool {
 
 // rejected says in the API server's words why it did not take an object.
 func rejected(object *unstructured.Unstructured, err error) error {
-	if status, ok := err.(apierrors.APIStatus); ok { //nolint:errorlint // client-go does not wrap it
+	if status, ok := err.(apierrors.APIStatus); ok {
 		message := status.Status().Message
 		return &rejectedError{describe(object) + " was refused: " + message, err}
 	}

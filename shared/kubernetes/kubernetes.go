@@ -130,7 +130,7 @@ func (p *Provider) Handshake(
 func (p *Provider) CheckConfig(_ context.Context, r plugin.CheckConfigRequest) (plugin.CheckConfigResponse, error) {
 	for _, key := range []resource.PropertyKey{"kubeconfig", "context", "cluster", "renderYamlToDirectory"} {
 		if v, ok := r.News[key]; ok && !v.IsNull() {
-			return plugin.CheckConfigResponse{}, &Refusal{
+			return plugin.CheckConfigResponse{}, &RefusalError{
 				Rule: "connection", Object: "provider " + r.URN.Name(), Field: string(key),
 				Reason: "a scenario can't choose its cluster, leave it out",
 			}

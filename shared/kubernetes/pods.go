@@ -36,7 +36,7 @@ func (w *podWatch) saw(workload *unstructured.Unstructured) {
 	w.workload = workload
 	w.mu.Unlock()
 	if message := refusedPods(workload); message != "" {
-		w.fail(&Failure{Object: describe(workload), Reason: "its pods are refused", Detail: message})
+		w.fail(&FailureError{Object: describe(workload), Reason: "its pods are refused", Detail: message})
 	}
 }
 
@@ -98,7 +98,7 @@ func (w *podWatch) look(ctx context.Context, live *unstructured.Unstructured) er
 	workload := w.workload
 	w.mu.Unlock()
 	if t != nil && t.final && w.isNewest(ctx, pod, workload) {
-		w.fail(&Failure{Object: describe(workload), Reason: t.reason, Detail: w.detail(ctx, pod, t)})
+		w.fail(&FailureError{Object: describe(workload), Reason: t.reason, Detail: w.detail(ctx, pod, t)})
 	}
 	return nil
 }
@@ -137,9 +137,9 @@ func (w *podWatch) explain(ctx context.Context, live *unstructured.Unstructured,
 	}
 	w.mu.Unlock()
 	if pod == nil {
-		return &Failure{Object: describe(live), Reason: reason, Detail: message}
+		return &FailureError{Object: describe(live), Reason: reason, Detail: message}
 	}
-	return &Failure{Object: describe(live), Reason: reason + ": " + t.reason, Detail: w.detail(ctx, pod, t)}
+	return &FailureError{Object: describe(live), Reason: reason + ": " + t.reason, Detail: w.detail(ctx, pod, t)}
 }
 
 // detail adds to a pod's trouble what its container said last, or else what the

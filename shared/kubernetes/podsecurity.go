@@ -66,13 +66,13 @@ func fieldOf(spec, reason string) string {
 	for word, field := range map[string]string{
 		"host namespaces": "hostNetwork, hostPID, hostIPC", "hostPath volumes": "volumes[].hostPath",
 		"hostPort": "containers[].ports[].hostPort", "privileged": "containers[].securityContext.privileged",
-		"non-default capabilities": "containers[].securityContext.capabilities",
+		"non-default capabilities":  "containers[].securityContext.capabilities",
 		"unrestricted capabilities": "containers[].securityContext.capabilities",
-		"seccompProfile": "securityContext.seccompProfile", "forbidden sysctls": "securityContext.sysctls",
+		"seccompProfile":            "securityContext.seccompProfile", "forbidden sysctls": "securityContext.sysctls",
 		"seLinuxOptions": "securityContext.seLinuxOptions", "procMount": "containers[].securityContext.procMount",
 		"hostProcess": "securityContext.windowsOptions.hostProcess", "restricted volume types": "volumes[]",
 		"allowPrivilegeEscalation != false": "containers[].securityContext.allowPrivilegeEscalation",
-		"runAsNonRoot != true": "securityContext.runAsNonRoot", "runAsUser=0": "securityContext.runAsUser",
+		"runAsNonRoot != true":              "securityContext.runAsNonRoot", "runAsUser=0": "securityContext.runAsUser",
 	} {
 		if reason == word {
 			return spec + "." + field

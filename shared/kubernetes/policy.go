@@ -110,8 +110,8 @@ func (p *Policy) bind(target string) *Policy {
 	return &bound
 }
 
-// A Refusal says that the policy forbids an object.
-type Refusal struct {
+// A RefusalError says that the policy forbids an object.
+type RefusalError struct {
 	Rule   string // the part of the policy
 	Object string
 	Field  string // the path in the object
@@ -119,14 +119,14 @@ type Refusal struct {
 }
 
 // Error names the rule, the object, the field and the reason.
-func (r *Refusal) Error() string {
+func (r *RefusalError) Error() string {
 	return fmt.Sprintf("the operator's policy (%s) forbids %s: %s: %s", r.Rule, r.Object, r.Field, r.Reason)
 }
 
-// allow returns a [Refusal] unless the object may be made.
+// allow returns a [RefusalError] unless the object may be made.
 func (p *Policy) allow(k kind, object *unstructured.Unstructured, identity ctf.Identity) error {
 	refuse := func(rule, field, reason string) error {
-		return &Refusal{Rule: rule, Object: describe(object), Field: field, Reason: reason}
+		return &RefusalError{Rule: rule, Object: describe(object), Field: field, Reason: reason}
 	}
 	if !p.allowsKind(k) {
 		return refuse("kinds", "kind", k.name()+" is not among the kinds that a scenario may make")

@@ -102,7 +102,7 @@ func TestPolicy(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = check(t, offline(t, policy), c.token, "it", c.object)
-			refusal, isRefusal := errors.AsType[*kubernetes.Refusal](err)
+			refusal, isRefusal := errors.AsType[*kubernetes.RefusalError](err)
 			switch {
 			case c.rule == "" && err != nil:
 				t.Errorf("refused: %v", err)
@@ -136,7 +136,7 @@ func TestCheckConfig(t *testing.T) {
 		t.Error(err)
 	}
 	_, err = p.CheckConfig(t.Context(), plugin.CheckConfigRequest{URN: urn, News: resource.PropertyMap{"kubeconfig": resource.NewProperty("x")}})
-	if _, isRefusal := errors.AsType[*kubernetes.Refusal](err); !isRefusal {
+	if _, isRefusal := errors.AsType[*kubernetes.RefusalError](err); !isRefusal {
 		t.Errorf("another cluster: %v", err)
 	}
 }

@@ -18,15 +18,15 @@ const (
 	annotationTimeout = "pulumi.com/timeoutSeconds"
 )
 
-// A Failure says that an object does not work, or does not go, and why.
-type Failure struct {
+// A FailureError says that an object does not work, or does not go, and why.
+type FailureError struct {
 	Object string // kind and name
 	Reason string
 	Detail string
 }
 
 // Error names the object, the reason and what is known besides.
-func (f *Failure) Error() string {
+func (f *FailureError) Error() string {
 	if f.Detail == "" {
 		return f.Object + ": " + f.Reason
 	}
@@ -90,7 +90,7 @@ func serviceStatus(live *unstructured.Unstructured) (standing, error) {
 }
 
 // waitReady waits until the object works and returns it as it is then. It
-// returns the newest it saw with an error, which is a [Failure] if the object
+// returns the newest it saw with an error, which is a [FailureError] if the object
 // is the cause.
 func (p *Provider) waitReady(
 	ctx context.Context, k kind, live *unstructured.Unstructured, limit time.Duration,
@@ -110,7 +110,7 @@ func (p *Provider) waitReady(
 	var last standing
 	err := p.cluster.follow(waiting, k, live, func(now *unstructured.Unstructured) (bool, error) {
 		if now == nil || now.GetUID() != live.GetUID() {
-			return true, &Failure{Object: describe(live), Reason: "somebody deleted it while it was waited for"}
+			return true, &FailureError{Object: describe(live), Reason: "somebody deleted it while it was waited for"}
 		}
 		live = now
 		pods.saw(now)

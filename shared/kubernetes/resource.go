@@ -16,7 +16,7 @@ import (
 )
 
 // Check gives an object what the program left out: apiVersion and kind, a name
-// and a namespace. What the policy forbids is a [Refusal]. What is not known
+// and a namespace. What the policy forbids is a [RefusalError]. What is not known
 // yet, in a preview, is looked at when it is.
 func (p *Provider) Check(ctx context.Context, r plugin.CheckRequest) (plugin.CheckResponse, error) {
 	k, err := p.cluster.kindOf(ctx, r.URN.Type())
@@ -208,10 +208,10 @@ func (p *Provider) tryOut(
 		return maps.Clone(inputs), nil
 	case live == nil && apierrors.IsConflict(err):
 		return nil, &foreignError{describe(object)}
-	case err != nil && !isImmutable(err):
-		return nil, rejected(object, err)
+	case isImmutable(err): // it would be replaced
+		return maps.Clone(inputs), nil
 	case err != nil:
-		return maps.Clone(inputs), nil // it would be replaced
+		return nil, rejected(object, err)
 	}
 	return outputs(result, inputs), nil
 }

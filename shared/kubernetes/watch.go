@@ -117,7 +117,7 @@ func (p *Provider) waitGone(ctx context.Context, k kind, live *unstructured.Unst
 		if f := last.GetFinalizers(); len(f) > 0 {
 			detail = "it waits for " + strings.Join(f, ", ")
 		}
-		return &Failure{Object: describe(live), Reason: "it is not gone after " + p.deleteTimeout.String(), Detail: detail}
+		return &FailureError{Object: describe(live), Reason: "it is not gone after " + p.deleteTimeout.String(), Detail: detail}
 	}
 	return err
 }
