@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -23,8 +24,9 @@ type dataDirectory struct {
 	lock *os.File
 }
 
-// openDirectory makes the directory if needed and waits for its lock.
-func openDirectory(ctx context.Context, path string) (*dataDirectory, error) {
+// openDirectory makes the directory if needed and waits for its lock. It tells
+// what it waits for.
+func openDirectory(ctx context.Context, path string, diagnostics io.Writer) (*dataDirectory, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
@@ -37,7 +39,7 @@ func openDirectory(ctx context.Context, path string) (*dataDirectory, error) {
 		return nil, fmt.Errorf("open the lock of the data directory: %w", err)
 	}
 	deadline := time.Now().Add(lockWait)
-	for {
+	for tries := 0; ; tries++ {
 		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		switch {
 		case err == nil:
@@ -46,6 +48,9 @@ func openDirectory(ctx context.Context, path string) (*dataDirectory, error) {
 			return nil, fmt.Errorf("lock the data directory: %w", err)
 		case time.Now().After(deadline):
 			return nil, fmt.Errorf("another mayfly runs on %s; stop it, or choose another directory with --dir", path)
+		}
+		if tries == 0 {
+			fmt.Fprintf(diagnostics, "Another mayfly uses %s; waiting for it to end.\n", path)
 		}
 		select {
 		case <-ctx.Done():

@@ -67,7 +67,7 @@ func run(ctx context.Context, s settings, out, diagnostics io.Writer) error {
 		return err
 	}
 	goredis.SetLogger(redisLog{log})
-	directory, err := openDirectory(ctx, s.dir)
+	directory, err := openDirectory(ctx, s.dir, diagnostics)
 	if err != nil {
 		return err
 	}
