@@ -181,10 +181,9 @@ func (p *Provider) preview(ctx context.Context, urn resource.URN, inputs resourc
 	if err != nil {
 		return nil, err
 	}
+	// The rest is known, also the ports that a trial gives out: programs wait
+	// for the spec of a Service in the middle of their description.
 	out["status"] = unknownValue()
-	if k.name() == "Service" {
-		out["spec"] = unknownValue() // addresses and ports are given out when it is made
-	}
 	return out, nil
 }
 

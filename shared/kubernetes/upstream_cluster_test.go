@@ -120,7 +120,9 @@ func TestUpstreamScenarios(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			l := &ledger{}
 			p := ctf.Program{Scenario: s.one, Additional: map[string]string{"kind": kind, "image": program, "answer": "one"}}
-			p.Instance.Identity = ctf.NewIdentity()
+			p.Instance = ctf.InstanceKey{
+				Challenge: ctf.ChallengeKey{Tenant: ctf.DefaultTenant, ID: "web/one"}, Identity: ctf.NewIdentity(),
+			}
 			ok(t, s.Preview(t.Context(), p))
 			up := func(want string) {
 				t.Helper()
@@ -138,6 +140,7 @@ func TestUpstreamScenarios(t *testing.T) {
 				answers = []string{result, result}
 			}
 			up(answers[0])
+			labelled(t, b, p.Instance)
 			up(answers[0]) // nothing changes
 			p.Additional["answer"] = "two"
 			up(answers[1])
@@ -168,6 +171,21 @@ func play(url string) string {
 	body := make([]byte, 200)
 	n, _ := response.Body.Read(body)
 	return string(body[:n])
+}
+
+// labelled fails unless the instance's services say whose they are.
+func labelled(t *testing.T, b *bench, key ctf.InstanceKey) {
+	t.Helper()
+	list, err := b.at("services", "").List(t.Context(), metav1.ListOptions{LabelSelector: kubernetes.LabelIdentity + "=" + string(key.Identity)})
+	ok(t, err)
+	if len(list.Items) == 0 {
+		t.Error("no service has the label of the instance")
+	}
+	for _, o := range list.Items {
+		if o.GetLabels()[kubernetes.LabelTenant] != "default" || o.GetAnnotations()["mayfly.dev/challenge"] != "web/one" {
+			t.Errorf("%s has labels %v, annotations %v", o.GetName(), o.GetLabels(), o.GetAnnotations())
+		}
+	}
 }
 
 // left fails if anything with the instance's label is there.
