@@ -156,7 +156,7 @@ func (e *Engine) Up(ctx context.Context, p ctf.Program, c ctf.Checkpoint, journa
 // [Sweeper] destroy what else the instance left; see [ctf.Engine]. Of errors
 // the same holds as for Up.
 func (e *Engine) Down(ctx context.Context, key ctf.InstanceKey, c ctf.Checkpoint, journal ctf.Journal) error {
-	j := job{Operation: down, Identity: key.Identity, Checkpoint: checkpointOf(c)}
+	j := job{Operation: down, Challenge: key.Challenge, Identity: key.Identity, Checkpoint: checkpointOf(c)}
 	result, err := e.pool.run(ctx, j, journal)
 	if err != nil {
 		return err
@@ -181,7 +181,7 @@ func (e *Engine) runProgram(ctx context.Context, p ctf.Program, j job, journal c
 			return outcome{}, context.Cause(ctx)
 		}
 	}
-	j.Identity = p.Instance.Identity
+	j.Challenge, j.Identity = p.Instance.Challenge, p.Instance.Identity
 	j.Program = &programJob{
 		Dir: content.Dir, Project: content.Project, Binary: content.Binary,
 		Additional: p.Additional, TargetNamespace: e.options.TargetNamespace,

@@ -51,10 +51,12 @@ const (
 
 // A job is one operation.
 type job struct {
-	Operation  string       `json:"operation"`
-	Identity   ctf.Identity `json:"identity"`
-	Checkpoint checkpoint   `json:"checkpoint"`
-	Deadline   int64        `json:"deadline,omitempty"`
+	Operation string `json:"operation"`
+	// Challenge is empty for a preview of no instance.
+	Challenge  ctf.ChallengeKey `json:"challenge"`
+	Identity   ctf.Identity     `json:"identity"`
+	Checkpoint checkpoint       `json:"checkpoint"`
+	Deadline   int64            `json:"deadline,omitempty"`
 	// Program is nil for down.
 	Program *programJob `json:"program,omitempty"`
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/pulumi/pulumi/pkg/v3/resource/plugin"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -18,6 +19,9 @@ func (o *operation) provider(name, engine string) (plugin.Provider, error) {
 	p, err := open()
 	if err != nil {
 		return nil, fmt.Errorf("the provider %q: %w", name, err)
+	}
+	if binder, ok := p.(Binder); ok {
+		binder.Bind(ctf.InstanceKey{Challenge: o.job.Challenge, Identity: o.job.Identity})
 	}
 	request := plugin.ProviderHandshakeRequest{EngineAddress: engine, ConfigureWithUrn: true}
 	if _, err := p.Handshake(o.ctx, request); err != nil && status.Code(err) != codes.Unimplemented {

@@ -34,6 +34,12 @@ type Sweeper interface {
 	Sweep(ctx context.Context, identity ctf.Identity) error
 }
 
+// A Binder is a provider that is told, before anything else, whose instance it
+// works on.
+type Binder interface {
+	Bind(key ctf.InstanceKey)
+}
+
 // Work is what a worker process does: it carries out the operations that the
 // engine in its parent process orders, until that ends or lets it go. It
 // returns the exit code. It must be called once, in a process that was started
