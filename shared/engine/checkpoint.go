@@ -32,15 +32,20 @@ func checkpointOf(c ctf.Checkpoint) checkpoint {
 }
 
 // replay applies the journal to the base. What was begun and not finished is
-// left as pending operations.
-func (c checkpoint) replay(ctx context.Context) (*apitype.DeploymentV3, error) {
+// left as pending operations. Pulumi panics on what it never wrote, which makes
+// an error here.
+func (c checkpoint) replay(ctx context.Context) (state *apitype.DeploymentV3, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			state, err = nil, fmt.Errorf("read the checkpoint: %v", r)
+		}
+	}()
 	base := &apitype.DeploymentV3{}
 	if len(c.Base) > 0 {
 		var untyped apitype.UntypedDeployment
 		if err := json.Unmarshal(c.Base, &untyped); err != nil {
 			return nil, fmt.Errorf("read the checkpoint: %w", err)
 		}
-		var err error
 		if base, err = stack.UnmarshalUntypedDeployment(ctx, &untyped); err != nil {
 			return nil, fmt.Errorf("read the checkpoint: %w", err)
 		}
