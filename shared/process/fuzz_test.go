@@ -1,9 +1,12 @@
 package process
 
 import (
+	"encoding/json"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 )
 
 func FuzzParseStat(f *testing.F) {
@@ -44,6 +47,29 @@ func FuzzPlaceName(f *testing.F) {
 	f.Fuzz(func(t *testing.T, kind, name string) {
 		if got := directoryName(kind, name); !safeName(got) || len(got) > 60 {
 			t.Errorf("%q becomes %q", name, got)
+		}
+	})
+}
+
+func FuzzParseInputs(f *testing.F) {
+	f.Add(`{"command": "./a", "args": ["{port}"], "env": {"A": "b"}, "readyTimeout": 1.5}`)
+	f.Add(`{"command": ["x"], "args": [[1]], "env": {"PORT": null, "=": ""}, "readyTimeout": -1e300, "files": {"../x": {}}}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		var given map[string]any
+		if json.Unmarshal([]byte(text), &given) != nil {
+			return
+		}
+		in, failures := parseInputs(resource.NewPropertyMapFromMap(given))
+		if len(failures) > 0 {
+			return
+		}
+		for path := range in.files {
+			if !cleanRelative(path) {
+				t.Errorf("the file %q is taken", path)
+			}
+		}
+		if in.readyTimeout <= 0 || in.readyTimeout > maxReadyTimeout {
+			t.Errorf("the timeout %s is taken", in.readyTimeout)
 		}
 	})
 }

@@ -117,6 +117,23 @@ func FuzzParseKeys(f *testing.F) {
 	})
 }
 
+func FuzzConnect(f *testing.F) {
+	for _, address := range []string{
+		"redis://a:1", "redis://u:p@a:1,b:2/0?x=y", "redis+cluster://a", "redis+sentinel://a?master_name=m", "unix:///x", "://", "redis://@,/?,",
+	} {
+		f.Add(address)
+	}
+	f.Fuzz(func(t *testing.T, address string) {
+		client, err := connect(address)
+		if err != nil {
+			return
+		}
+		if err := client.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func FuzzOpenSealed(f *testing.F) {
 	k := ring(f)
 	f.Add(k.seal([]byte("x"), nil))

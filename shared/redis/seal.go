@@ -92,7 +92,8 @@ func (k *Keyring) open(sealed, place []byte) ([]byte, error) {
 	if len(sealed) == 0 || len(sealed) < 1+int(sealed[0]) {
 		return nil, errors.New("the sealed value is cut off")
 	}
-	id, rest := string(sealed[1:1+sealed[0]]), sealed[1+sealed[0]:]
+	n := int(sealed[0]) // a byte would overflow
+	id, rest := string(sealed[1:1+n]), sealed[1+n:]
 	aead, ok := k.keys[id]
 	if !ok {
 		return nil, fmt.Errorf("the value is sealed with the encryption key %q, which is not among those given", id)

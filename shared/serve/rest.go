@@ -8,12 +8,16 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
 	challengev1 "github.com/mayfly-ctf/mayfly/shared/api/gen/api/v1/challenge"
@@ -90,6 +94,12 @@ func passHeader(name string) (string, bool) {
 
 // ServeHTTP answers one REST request.
 func (r *rest) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if query, err := url.QueryUnescape(req.URL.RawQuery); !utf8.ValidString(req.URL.Path) || err == nil && !utf8.ValidString(query) {
+		// It could not be put in a message.
+		_, marshaler := runtime.MarshalerForRequest(r.mux, req)
+		runtime.HTTPError(req.Context(), r.mux, marshaler, w, req, status.Error(codes.InvalidArgument, "the address is not valid UTF-8"))
+		return
+	}
 	escaped := *req.URL
 	// The mux unescapes Path once more when RawPath is empty, which it is for
 	// most paths: 100%25 would become 100%, and that an error.

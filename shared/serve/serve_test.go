@@ -39,7 +39,7 @@ type server struct {
 }
 
 // start runs a server until the test ends, when it must drain without error.
-func start(t *testing.T, o serve.Options) *server {
+func start(t testing.TB, o serve.Options) *server {
 	t.Helper()
 	s := startLoosely(t, o)
 	t.Cleanup(func() {
@@ -52,7 +52,7 @@ func start(t *testing.T, o serve.Options) *server {
 }
 
 // startLoosely leaves it to the test to stop the server and take its end.
-func startLoosely(t *testing.T, o serve.Options) *server {
+func startLoosely(t testing.TB, o serve.Options) *server {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
