@@ -4,10 +4,11 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/pulumi/pulumi/pkg/v3/resource/plugin"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
 // provider returns a new provider that is bound to the operation.
