@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -181,10 +182,15 @@ func (e *Engine) runProgram(ctx context.Context, p ctf.Program, j job, journal c
 			return outcome{}, context.Cause(ctx)
 		}
 	}
+	temporary, err := os.MkdirTemp("", "scenario-")
+	if err != nil {
+		return outcome{}, fmt.Errorf("make a directory for the program: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(temporary) }() // the group that wrote in it is killed by now
 	j.Challenge, j.Identity = p.Instance.Challenge, p.Instance.Identity
 	j.Program = &programJob{
 		Dir: content.Dir, Project: content.Project, Binary: content.Binary,
-		Additional: p.Additional, TargetNamespace: e.options.TargetNamespace,
+		Temporary: temporary, Additional: p.Additional, TargetNamespace: e.options.TargetNamespace,
 		Timeout: e.options.ScenarioTimeout, Memory: e.options.ScenarioMemory,
 	}
 	return e.pool.run(ctx, j, journal)
