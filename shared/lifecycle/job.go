@@ -132,8 +132,8 @@ func (j job) fail(ctx, held context.Context, state ctf.State, err error) error {
 	switch {
 	case errors.Is(err, ctf.ErrSuperseded), errors.Is(err, ctf.ErrLeaseLost), ctx.Err() != nil:
 		return err
-	case isAway(err) && !j.last:
-		return err
+	case isAway(err) && (!j.last || j.Instance.State == ctf.Updating):
+		return err // it is no fault of the scenario, and somebody holds the instance: reconcile tries again
 	default:
 		return j.abandon(ctx, state, err)
 	}
