@@ -15,7 +15,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -182,15 +181,10 @@ func (e *Engine) runProgram(ctx context.Context, p ctf.Program, j job, journal c
 			return outcome{}, context.Cause(ctx)
 		}
 	}
-	temporary, err := os.MkdirTemp("", "scenario-")
-	if err != nil {
-		return outcome{}, fmt.Errorf("make a directory for the program: %w", err)
-	}
-	defer func() { _ = os.RemoveAll(temporary) }() // the group that wrote in it is killed by now
 	j.Challenge, j.Identity = p.Instance.Challenge, p.Instance.Identity
 	j.Program = &programJob{
 		Dir: content.Dir, Project: content.Project, Binary: content.Binary,
-		Temporary: temporary, Additional: p.Additional, TargetNamespace: e.options.TargetNamespace,
+		Additional: p.Additional, TargetNamespace: e.options.TargetNamespace,
 		Timeout: e.options.ScenarioTimeout, Memory: e.options.ScenarioMemory,
 	}
 	return e.pool.run(ctx, j, journal)

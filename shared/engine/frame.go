@@ -62,11 +62,9 @@ type job struct {
 }
 
 type programJob struct {
-	Dir     string `json:"dir"`
-	Project string `json:"project"`
-	Binary  string `json:"binary"`
-	// Temporary is a directory of the program's own.
-	Temporary       string            `json:"temporary"`
+	Dir             string            `json:"dir"`
+	Project         string            `json:"project"`
+	Binary          string            `json:"binary"`
 	Additional      map[string]string `json:"additional,omitempty"`
 	TargetNamespace string            `json:"targetNamespace,omitempty"`
 	Timeout         time.Duration     `json:"timeout"`

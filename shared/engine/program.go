@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -24,19 +22,15 @@ const (
 	lastLines = 5
 	// programFiles is how many files a program may have open.
 	programFiles = 256
-	// programDisk is how much a program may write to its temporary directory, in
-	// bytes: so much as a file, and so much in all.
-	programDisk = 16 << 20
 	// programPoll is how often a program's time is looked at.
 	programPoll = 50 * time.Millisecond
 )
 
 // A program is one run of a scenario's binary, confined: it reads its own
-// directory and the system's libraries, writes a little to a temporary
-// directory, connects to its two ports, and does nothing else.
+// directory and the system's libraries, connects to its two ports, and does
+// nothing else.
 type program struct {
 	binary, dir string
-	temporary   string
 	env         []string
 	ports       []uint16 // on loopback, all it may connect to
 	memory      uint64   // bytes
@@ -107,7 +101,7 @@ func (p program) onThisThread(ctx context.Context, input, output *os.File) error
 	if err != nil {
 		return err
 	}
-	if err := confine(p, ticket); err != nil {
+	if err := confine(p.dir, p.binary, p.ports, ticket); err != nil {
 		return fmt.Errorf("confine the program: %w", err)
 	}
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), p.binary) // guard kills it, with its group
@@ -146,13 +140,9 @@ func (p program) onThisThread(ctx context.Context, input, output *os.File) error
 // limit bounds what the program may use. It has run for a moment by then, but
 // under Landlock already.
 func (p program) limit(pid int) error {
-	disk := uint64(0)
-	if landlockABI() > 0 {
-		disk = programDisk // else nothing keeps it to its directory
-	}
 	for resource, value := range map[int]uint64{
 		unix.RLIMIT_DATA: p.memory, unix.RLIMIT_NOFILE: programFiles,
-		unix.RLIMIT_CORE: 0, unix.RLIMIT_FSIZE: disk,
+		unix.RLIMIT_CORE: 0, unix.RLIMIT_FSIZE: 0,
 	} {
 		err := unix.Prlimit(pid, resource, &unix.Rlimit{Cur: value, Max: value}, nil)
 		if err != nil && err != unix.ESRCH {
@@ -174,32 +164,12 @@ func (p program) guard(ctx context.Context, group int, ended <-chan struct{}) er
 			_ = unix.Kill(-group, unix.SIGKILL)
 			return errors.New("the program was stopped")
 		case <-tick.C:
-			if used(p.temporary) > programDisk {
-				_ = unix.Kill(-group, unix.SIGKILL)
-				return fmt.Errorf("the program wrote more than %d MiB", programDisk>>20)
-			}
 			if p.watch.elapsed() > p.timeout {
 				_ = unix.Kill(-group, unix.SIGKILL)
 				return fmt.Errorf("the program did not end within its time limit of %s", p.timeout)
 			}
 		}
 	}
-}
-
-// used is how many bytes there are in a directory. Each entry counts as a block.
-func used(dir string) (bytes int64) {
-	const block = 4096
-	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return nil //nolint:nilerr // it was removed meanwhile
-		}
-		bytes += block
-		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
-			bytes += info.Size()
-		}
-		return nil
-	})
-	return bytes
 }
 
 // explain says why a program failed: the first line of a crash, else the last

@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -64,7 +63,6 @@ var modes = map[string]func(*pulumi.Context, map[string]string) error{
 		return exit(ctx, additional)
 	},
 	"hog":     hog,
-	"fill":    fill,
 	"fork":    fork,
 	"unknown": unknown,
 }
@@ -145,14 +143,6 @@ func environment(ctx *pulumi.Context, _ map[string]string) error {
 	return nil
 }
 
-// fill writes as much as it can where it may.
-func fill(*pulumi.Context, map[string]string) error {
-	for i := 0; ; i++ {
-		_ = os.WriteFile(filepath.Join(os.TempDir(), fmt.Sprint(i)), make([]byte, 1<<20), 0o600)
-		time.Sleep(time.Millisecond)
-	}
-}
-
 // probe tries what a program must not do and exports what succeeded.
 func probe(ctx *pulumi.Context, additional map[string]string) error {
 	var done []string
@@ -169,7 +159,6 @@ func probe(ctx *pulumi.Context, additional map[string]string) error {
 	try("list /", err)
 	try("write its directory", os.WriteFile("written", []byte("x"), 0o600))
 	try("write /tmp", os.WriteFile("/tmp/written-by-a-scenario", []byte("x"), 0o600))
-	try("write its temporary directory", os.WriteFile(filepath.Join(os.TempDir(), "written"), []byte("x"), 0o600))
 	try("run a shell", exec.Command("/bin/sh", "-c", "true").Run())
 	connection, err := net.Dial("tcp", additional["address"])
 	try("connect", err)
