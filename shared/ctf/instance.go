@@ -139,6 +139,10 @@ type Auditor interface {
 	// All yields every instance of a challenge in any state, pooled ones
 	// included, and whether somebody holds its lease now.
 	All(ctx context.Context, key ChallengeKey) iter.Seq2[AuditEntry, error]
+	// Recorded tells, for each key in order, whether there is a record of the
+	// instance, whatever its state. One that was never recorded, or is forgotten,
+	// stays so: identities are not used twice.
+	Recorded(ctx context.Context, keys []InstanceKey) ([]bool, error)
 	// RepairIndexes makes every index that should name the challenge or one of
 	// its instances name it.
 	RepairIndexes(ctx context.Context, key ChallengeKey) error

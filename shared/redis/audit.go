@@ -3,7 +3,10 @@ package redis
 import (
 	"context"
 	"iter"
+	"slices"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
@@ -72,6 +75,30 @@ func (s *Store) auditEntry(key ctf.ChallengeKey, found reply, now time.Time) (ct
 		return ctf.AuditEntry{}, err
 	}
 	return ctf.AuditEntry{Instance: i, Leased: found.text(2) == "1", Age: now.Sub(changed)}, nil
+}
+
+// Recorded tells, for each key in order, whether there is a record of the
+// instance.
+func (s *Store) Recorded(ctx context.Context, keys []ctf.InstanceKey) ([]bool, error) {
+	bounded, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	found := make([]bool, 0, len(keys))
+	for page := range slices.Chunk(keys, pageSize) {
+		commands := make([]*redis.IntCmd, len(page))
+		_, err := s.client.Pipelined(bounded, func(p redis.Pipeliner) error {
+			for n, key := range page {
+				commands[n] = p.Exists(bounded, challengePrefix(key.Challenge)+"i:"+string(key.Identity))
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, failure(ctx, "look for records", err)
+		}
+		for _, command := range commands {
+			found = append(found, command.Val() == 1)
+		}
+	}
+	return found, nil
 }
 
 // RepairIndexes makes every index that should name the challenge or one of its

@@ -172,6 +172,48 @@ func testOneBadChallengeDoesNotBlock(t *testing.T, e env) {
 	}
 }
 
+func testRecorded(t *testing.T, e env) {
+	ctx := t.Context()
+	c := e.create(t, newChallenge("one"))
+	id := e.started(t, c, alice).Key.Identity
+	var keys []ctf.InstanceKey
+	for range 250 { // more than a page
+		keys = append(keys, ctf.InstanceKey{Challenge: c, Identity: ctf.NewIdentity()})
+	}
+	keys[0].Identity, keys[240].Identity = id, id
+	keys[1] = ctf.InstanceKey{Challenge: key("unknown"), Identity: id}
+	found, err := e.store.Recorded(ctx, keys)
+	check(t, err)
+	for n, ok := range found {
+		if want := n == 0 || n == 240; ok != want {
+			t.Errorf("%d of %d: recorded is %v", n, len(found), ok)
+		}
+	}
+	if _, first, err := e.store.DeleteInstance(ctx, c, alice); !first || err != nil {
+		t.Fatal(first, err)
+	}
+	for _, want := range []bool{true, false} { // one that is deleting is on record until it is forgotten
+		found, err := e.store.Recorded(ctx, keys[:1])
+		check(t, err)
+		if found[0] != want {
+			t.Errorf("recorded is %v, want %v", found[0], want)
+		}
+		if want {
+			e.destroy(t, c, id)
+		}
+	}
+}
+
+func testInstallation(t *testing.T, e env) {
+	name, err := e.store.Installation(t.Context())
+	check(t, err)
+	again, err := open(t, e.url, e.keys, 0).Installation(t.Context())
+	check(t, err)
+	if name == "" || again != name {
+		t.Errorf("the installation is %q, then %q", name, again)
+	}
+}
+
 func testRepairIndexes(t *testing.T, e env) {
 	ctx := t.Context()
 	c := e.timed(t, time.Minute)

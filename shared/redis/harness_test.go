@@ -52,6 +52,8 @@ func suite() map[string]func(*testing.T, env) {
 		"busy source is looked at":    testBusySourceIsLookedAt,
 		"due pages":                   testDuePages,
 		"one bad challenge":           testOneBadChallengeDoesNotBlock,
+		"recorded":                    testRecorded,
+		"installation":                testInstallation,
 		"repair indexes":              testRepairIndexes,
 		"many pages":                  testManyPages,
 		"any order":                   testAnyOrder,

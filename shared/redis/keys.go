@@ -35,6 +35,9 @@ import (
 //	l:ID    string  its lease: the token of the holder, as redislock keeps it, with a time to live
 //	o       stream  the outbox. It alone outlives the challenge, by an hour
 //
+// One is written once and never again, mayfly:installation, a string: see
+// [Store.Installation].
+//
 // Across challenges, all hints that may name too much. One behind which there is
 // nothing stays until a reader of its list passes by:
 //
@@ -43,8 +46,9 @@ import (
 //	mayfly:source:T:H       hash  challenge id -> when it was touched, for a hash of tenant and source
 //	mayfly:due              zset  what to look at, by when; see dueEntry
 const (
-	tenantsKey = "mayfly:tenants"
-	dueKey     = "mayfly:due"
+	installationKey = "mayfly:installation"
+	tenantsKey      = "mayfly:tenants"
+	dueKey          = "mayfly:due"
 )
 
 // schema is the version of records that this code writes; scripts refuse what

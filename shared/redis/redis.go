@@ -109,6 +109,19 @@ func (s *Store) Ping(ctx context.Context) error {
 	return failure(ctx, "ping", s.client.Ping(ctx).Err())
 }
 
+// Installation is the name under which everything that this Redis has records
+// of is found elsewhere. It is drawn once, random, for as long as the data
+// lives: two installations never take each other's resources for their own.
+func (s *Store) Installation(ctx context.Context) (string, error) {
+	bounded, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := s.client.SetNX(bounded, installationKey, string(ctf.NewIdentity()), 0).Err(); err != nil {
+		return "", failure(ctx, "name the installation", err)
+	}
+	name, err := s.client.Get(bounded, installationKey).Result()
+	return name, failure(ctx, "read the installation's name", err)
+}
+
 // Shift moves the clock that this store's scripts go by, for tests. Leases are
 // not affected: their time is Redis' own.
 func (s *Store) Shift(by time.Duration) { s.shift.Add(int64(by)) }
