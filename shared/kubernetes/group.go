@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,6 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/protobuf/types/known/structpb"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	yamlreader "k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/yaml"
@@ -46,9 +46,12 @@ func (p *Provider) Construct(ctx context.Context, r plugin.ConstructRequest) (pl
 	if err := g.register(ctx, objects); err != nil {
 		return plugin.ConstructResponse{}, err
 	}
-	out := resource.PropertyMap{"resources": resource.NewProperty([]resource.PropertyValue{})}
+	out := resource.PropertyMap{"resources": resource.NewProperty(g.resources)}
 	if !known {
 		out["resources"] = unknownValue()
+	}
+	if err := g.finish(ctx, out); err != nil {
+		return plugin.ConstructResponse{}, err
 	}
 	return plugin.ConstructResponse{URN: g.urn, Outputs: out}, nil
 }
@@ -58,6 +61,8 @@ type group struct {
 	monitor pulumirpc.ResourceMonitorClient
 	request plugin.ConstructRequest
 	urn     resource.URN
+	// resources are references to what is registered: programs look into them.
+	resources []resource.PropertyValue
 }
 
 func (g *group) register(ctx context.Context, objects []unstructured.Unstructured) error {
@@ -84,11 +89,17 @@ func (g *group) register(ctx context.Context, objects []unstructured.Unstructure
 	if err == nil {
 		_, err = g.children(ctx, late, append(dependencies, made...))
 	}
+	return err
+}
+
+// finish tells the engine what the component gives.
+func (g *group) finish(ctx context.Context, out resource.PropertyMap) error {
+	fields, err := plugin.MarshalProperties(out, plugin.MarshalOptions{KeepResources: true, KeepUnknowns: true})
 	if err != nil {
-		return err
+		return fmt.Errorf("encode the resources of %s: %w", g.request.Name, err)
 	}
 	_, err = g.monitor.RegisterResourceOutputs(ctx, &pulumirpc.RegisterResourceOutputsRequest{
-		Urn: string(g.urn), Outputs: &structpb.Struct{},
+		Urn: string(g.urn), Outputs: fields,
 	})
 	return err
 }
@@ -96,7 +107,7 @@ func (g *group) register(ctx context.Context, objects []unstructured.Unstructure
 // children registers objects that need not wait for one another, and returns
 // their URNs.
 func (g *group) children(ctx context.Context, objects []unstructured.Unstructured, after []string) ([]string, error) {
-	urns := make([]string, len(objects))
+	urns, references := make([]string, len(objects)), make([]resource.PropertyValue, len(objects))
 	all, ctx := errgroup.WithContext(ctx)
 	for i, object := range objects {
 		all.Go(func() error {
@@ -106,13 +117,18 @@ func (g *group) children(ctx context.Context, objects []unstructured.Unstructure
 			}
 			request.Dependencies = after
 			response, err := g.monitor.RegisterResource(ctx, request)
-			if err == nil {
-				urns[i] = response.GetUrn()
+			if err != nil {
+				return err
 			}
-			return err
+			urns[i] = response.GetUrn()
+			references[i] = resource.MakeCustomResourceReference(
+				resource.URN(response.GetUrn()), resource.ID(response.GetId()), "")
+			return nil
 		})
 	}
-	return urns, all.Wait()
+	err := all.Wait()
+	g.resources = append(g.resources, references...)
+	return urns, err
 }
 
 func (g *group) child(object unstructured.Unstructured) (*pulumirpc.RegisterResourceRequest, error) {
@@ -137,7 +153,8 @@ func (g *group) child(object unstructured.Unstructured) (*pulumirpc.RegisterReso
 	if err != nil || prefix == nil {
 		prefix = g.request.Name
 	}
-	name := string(objectName{object.GetNamespace(), object.GetName()}.id())
+	// Transformations of chall-manager's SDK look for default.
+	name := string(objectName{cmp.Or(object.GetNamespace(), "default"), object.GetName()}.id())
 	return &pulumirpc.RegisterResourceRequest{
 		Type: "kubernetes:" + module + ":" + object.GetKind(), Name: fmt.Sprint(prefix, ":", name),
 		Parent: string(g.urn), Custom: true, Object: fields, Provider: options.Providers[Package],

@@ -116,7 +116,7 @@ func TestUpstreamScenarios(t *testing.T) {
 	b := newBench(t)
 	program := image(t)
 	s := newStage(t, b.namespace)
-	for _, kind := range []string{"plain", "nodeport", "ingress", "multipod", "kompose"} {
+	for _, kind := range []string{"plain", "nodeport", "ingress", "multipod", "group"} {
 		t.Run(kind, func(t *testing.T) {
 			l := &ledger{}
 			p := ctf.Program{Scenario: s.one, Additional: map[string]string{"kind": kind, "image": program, "answer": "one"}}

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	appsv1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/apps/v1"
 	corev1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/core/v1"
 	metav1 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/meta/v1"
+	yamlv2 "github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/yaml/v2"
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
@@ -19,7 +21,7 @@ const host = "10.99.0.1"
 func main() {
 	sdk.Run(func(req *sdk.Request, resp *sdk.Response, opts ...pulumi.ResourceOption) error {
 		deploy := map[string]func(*sdk.Request, *sdk.Response, ...pulumi.ResourceOption) error{
-			"nodeport": monopod, "ingress": monopod, "multipod": multipod, "kompose": kompose, "plain": plain,
+			"nodeport": monopod, "ingress": monopod, "multipod": multipod, "group": group, "plain": plain,
 		}[req.Config.Additional["kind"]]
 		if deploy == nil {
 			return fmt.Errorf("no kind %q", req.Config.Additional["kind"])
@@ -68,22 +70,55 @@ func multipod(req *sdk.Request, resp *sdk.Response, opts ...pulumi.ResourceOptio
 	return nil
 }
 
-func kompose(req *sdk.Request, resp *sdk.Response, opts ...pulumi.ResourceOption) error {
-	text := strings.NewReplacer("IMAGE", req.Config.Additional["image"], "WORD", req.Config.Additional["answer"]).Replace(`
-services:
-  web:
-    image: IMAGE
-    environment: {ANSWER: WORD}
-    ports: ["8080:8080"]
-`)
-	k, err := k8s.NewKompose(req.Ctx, "compose", &k8s.KomposeArgs{
-		Identity: pulumi.String(req.Config.Identity), Hostname: pulumi.String(host), YAML: pulumi.String(text),
-		Ports: k8s.PortBindingMapArray{"web": {k8s.PortBindingArgs{Port: pulumi.Int(8080), ExposeType: k8s.ExposeNodePort}}},
+// group puts objects written in YAML into a namespace of the instance, and
+// looks for the service among them, as NewKompose of the SDK does.
+func group(req *sdk.Request, resp *sdk.Response, opts ...pulumi.ResourceOption) error {
+	identity := pulumi.String(req.Config.Identity)
+	namespace, err := corev1.NewNamespace(req.Ctx, "namespace", &corev1.NamespaceArgs{
+		Metadata: metav1.ObjectMetaArgs{Name: identity},
 	}, opts...)
 	if err != nil {
 		return err
 	}
-	resp.ConnectionInfo = pulumi.Sprintf("http://%s", k.URLs.MapIndex(pulumi.String("web")).MapIndex(pulumi.String("8080/TCP")))
+	text := strings.NewReplacer("IMAGE", req.Config.Additional["image"], "WORD", req.Config.Additional["answer"],
+		"SPACE", req.Config.Identity).Replace(`
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: "SPACE", creationTimestamp: null}
+spec: {type: NodePort, selector: {app: web}, ports: [{name: "8080", port: 8080}]}
+status: {loadBalancer: {}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: "SPACE", creationTimestamp: null}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {creationTimestamp: null, labels: {app: web}}
+    spec: {containers: [{name: web, image: "IMAGE", resources: {}, env: [{name: ANSWER, value: "WORD"}]}]}
+status: {}
+`)
+	g, err := yamlv2.NewConfigGroup(req.Ctx, "group", &yamlv2.ConfigGroupArgs{Yaml: pulumi.String(text)},
+		append(opts, pulumi.DependsOn([]pulumi.Resource{namespace}))...)
+	if err != nil {
+		return err
+	}
+	found := make(chan *corev1.Service, 1)
+	g.Resources.ApplyT(func(resources []any) error {
+		for _, r := range resources {
+			if service, ok := r.(*corev1.Service); ok {
+				found <- service
+			}
+		}
+		close(found)
+		return nil
+	})
+	service := <-found
+	if service == nil {
+		return errors.New("no service among the resources")
+	}
+	ports := service.Spec.Ports()
+	resp.ConnectionInfo = pulumi.Sprintf("http://%s:%d", host, ports.Index(pulumi.Int(0)).NodePort().Elem())
 	return nil
 }
 
