@@ -52,6 +52,9 @@ type Provider struct {
 	cancel   context.CancelFunc
 	// calls are those under way, for Close.
 	calls sync.WaitGroup
+
+	mu       sync.Mutex
+	instance ctf.InstanceKey
 }
 
 // NewProvider returns a provider over the directory, which it makes on the
@@ -86,19 +89,22 @@ func (p *Provider) begin(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// Identities returns the identities that have a program, or the remains of
-// one, in the directory of a provider. A directory that is not there has none.
-func Identities(dir string) ([]ctf.Identity, error) {
-	s := &store{root: dir}
-	names, err := s.identities()
-	if err != nil {
-		return nil, fmt.Errorf("list identities: %w", err)
+// Bind tells whose instance the provider works on, so that what runs can be
+// traced to it. Without it a program is known by the identity alone.
+func (p *Provider) Bind(key ctf.InstanceKey) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.instance = key
+}
+
+// challengeOf is empty if the provider was not told.
+func (p *Provider) challengeOf(pl place) ctf.ChallengeKey {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if string(p.instance.Identity) != pl.identity {
+		return ctf.ChallengeKey{}
 	}
-	identities := make([]ctf.Identity, 0, len(names))
-	for _, n := range names {
-		identities = append(identities, ctf.Identity(n))
-	}
-	return identities, nil
+	return p.instance.Challenge
 }
 
 // Handshake says that secrets and outputs may come as they are.

@@ -62,11 +62,7 @@ func newProvider(t *testing.T, o process.Options) *process.Provider {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		all, err := process.Identities(o.Directory)
-		if err != nil {
-			t.Error(err)
-		}
-		for _, id := range all {
+		for _, id := range identities(t, o.Directory) {
 			if err := p.Sweep(context.WithoutCancel(t.Context()), id); err != nil {
 				t.Error(err)
 			}
@@ -152,9 +148,8 @@ func TestCreate(t *testing.T) {
 	if !strings.HasPrefix(string(r.ID), identity+"/riddle-") {
 		t.Errorf("id = %q", r.ID)
 	}
-	ids, err := process.Identities(dir)
-	if diff := cmp.Diff([]ctf.Identity{identity}, ids); diff != "" || err != nil {
-		t.Errorf("identities: %v %s", err, diff)
+	if diff := cmp.Diff([]ctf.Identity{identity}, identities(t, dir)); diff != "" {
+		t.Error("identities:", diff)
 	}
 	got := read(t, p, "riddle", r.ID, role("serve"), r.Properties)
 	if !got.Outputs.DeepEquals(r.Properties) {
@@ -169,8 +164,8 @@ func TestCreate(t *testing.T) {
 	if got := read(t, p, "riddle", r.ID, role("serve"), r.Properties); got.ID != "" {
 		t.Errorf("read after the deletion = %v", got)
 	}
-	if ids, err := process.Identities(dir); err != nil || len(ids) > 0 {
-		t.Errorf("left: %v %v", ids, err)
+	if ids := identities(t, dir); len(ids) > 0 {
+		t.Errorf("left: %v", ids)
 	}
 }
 
@@ -269,8 +264,8 @@ func TestCreateFails(t *testing.T) {
 					t.Errorf("error = %v, want %q in it", err, want)
 				}
 			}
-			if ids, err := process.Identities(dir); err != nil || len(ids) > 0 {
-				t.Errorf("left: %v %v", ids, err)
+			if ids := identities(t, dir); len(ids) > 0 {
+				t.Errorf("left: %v", ids)
 			}
 			if left := carriers(t, dir); len(left) > 0 {
 				t.Errorf("still running: %v", left)

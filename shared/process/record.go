@@ -8,8 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
+
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
 // A record is what a program's directory remembers of it. It is written before
@@ -23,6 +26,11 @@ type record struct {
 	// Start is in clock ticks since the boot that BootID names.
 	Start  uint64 `json:"start,omitempty"`
 	BootID string `json:"bootId"`
+	// Tenant and Challenge are those of the instance, and MadeAt is when the
+	// record was written first. The outputs of the resource do not have them.
+	Tenant    ctf.Tenant      `json:"tenant,omitempty"`
+	Challenge ctf.ChallengeID `json:"challenge,omitempty"`
+	MadeAt    time.Time       `json:"madeAt,omitzero"`
 }
 
 func (r record) process() pidStart { return pidStart{pid: r.PID, start: r.Start} }

@@ -95,7 +95,7 @@ func (p *Provider) Create(ctx context.Context, r plugin.CreateRequest) (plugin.C
 // launch starts a program in a place that is empty, and leaves it empty if
 // that fails.
 func (p *Provider) launch(ctx context.Context, pl place, in inputs) (rec record, err error) {
-	if rec, err = p.store.reserve(ctx, pl); err != nil {
+	if rec, err = p.store.reserve(ctx, pl, p.challengeOf(pl)); err != nil {
 		return record{}, err
 	}
 	var s *started

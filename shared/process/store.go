@@ -66,7 +66,7 @@ func safeName(s string) bool {
 
 // reserve makes the directory of a program and records its marker and port. It
 // is refused with a kind Exhausted error when there are too many programs.
-func (s *store) reserve(ctx context.Context, pl place) (record, error) {
+func (s *store) reserve(ctx context.Context, pl place, challenge ctf.ChallengeKey) (record, error) {
 	boot, err := bootID()
 	if err != nil {
 		return record{}, err
@@ -90,7 +90,10 @@ func (s *store) reserve(ctx context.Context, pl place) (record, error) {
 	if err := os.MkdirAll(pl.work(), 0o700); err != nil {
 		return record{}, fmt.Errorf("make the directory of %s: %w", pl.id(), err)
 	}
-	rec := record{Marker: rand.Text(), Port: port, BootID: boot}
+	rec := record{
+		Marker: rand.Text(), Port: port, BootID: boot,
+		Tenant: challenge.Tenant, Challenge: challenge.ID, MadeAt: time.Now(),
+	}
 	return rec, pl.save(rec)
 }
 
