@@ -65,7 +65,7 @@ func (p *Provider) put(
 		if err != nil {
 			return nil, err
 		}
-		if live != nil && !isOurs(live, identity) {
+		if live != nil && !p.owns(live, identity) {
 			return nil, &foreignError{describe(object)}
 		}
 		result, err := p.cluster.apply(ctx, k, object, live, identity, false)

@@ -18,6 +18,7 @@ import (
 	"github.com/blang/semver"
 	"github.com/pulumi/pulumi/pkg/v3/resource/plugin"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
@@ -39,6 +40,10 @@ type Options struct {
 	// Namespace is where objects go that name none, unless the program
 	// configures the provider with another. Empty is the connection's own.
 	Namespace string
+	// Installation is the name of this Mayfly among those that share the cluster:
+	// objects of another are never touched. It is a label's value; empty is the
+	// one without a name.
+	Installation string
 	// Policy is what a scenario may make; nil is [DefaultPolicy].
 	Policy *Policy
 	// ReadyTimeout is how long an object may take to work, unless the program
@@ -53,6 +58,7 @@ type Provider struct {
 	plugin.UnimplementedProvider
 
 	cluster       *Cluster
+	installation  string
 	policy        *Policy
 	readyTimeout  time.Duration
 	deleteTimeout time.Duration
@@ -80,10 +86,14 @@ func NewProvider(o Options) (*Provider, error) {
 	if err := policy.Validate(); err != nil {
 		return nil, fmt.Errorf("kubernetes provider: %w", err)
 	}
+	if problems := validation.IsValidLabelValue(o.Installation); len(problems) > 0 {
+		return nil, fmt.Errorf("kubernetes provider: installation %q: %s", o.Installation, problems[0])
+	}
 	namespace := cmp.Or(o.Namespace, o.Cluster.namespace)
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Provider{
 		cluster:       o.Cluster,
+		installation:  o.Installation,
 		policy:        policy.bind(namespace),
 		readyTimeout:  cmp.Or(o.ReadyTimeout, defaultReadyTimeout),
 		deleteTimeout: cmp.Or(o.DeleteTimeout, defaultDeleteTimeout),

@@ -17,14 +17,17 @@ import (
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
-// The labels of every object of an instance.
+// The labels of every object of an instance. A tenant or challenge whose id is
+// no fit value has a hash of it; annotations of the same keys have the ids as
+// they are.
 const (
 	LabelIdentity  = "mayfly.dev/identity"
 	LabelTenant    = "mayfly.dev/tenant"
 	LabelChallenge = "mayfly.dev/challenge"
-	// annotationChallenge is the challenge's id as it is: a label has a hash of
-	// one that is no fit value.
-	annotationChallenge = "mayfly.dev/challenge"
+	// LabelInstallation is there if the installation has a name.
+	LabelInstallation = "mayfly.dev/installation"
+	// labelOwner is on the ConfigMaps that own the others.
+	labelOwner = "mayfly.dev/owner"
 )
 
 // longestName leaves room for what Kubernetes appends to the names of pods.
@@ -90,12 +93,15 @@ func (p *Provider) labelsOf(identity ctf.Identity) (labels, annotations map[stri
 	key := p.instance
 	p.mu.Unlock()
 	labels = map[string]string{LabelIdentity: labelValue(string(identity))}
+	if p.installation != "" {
+		labels[LabelInstallation] = p.installation
+	}
 	if key.Identity != identity {
 		return labels, nil
 	}
 	labels[LabelTenant] = labelValue(string(key.Challenge.Tenant))
 	labels[LabelChallenge] = labelValue(string(key.Challenge.ID))
-	return labels, map[string]string{annotationChallenge: string(key.Challenge.ID)}
+	return labels, map[string]string{LabelTenant: string(key.Challenge.Tenant), LabelChallenge: string(key.Challenge.ID)}
 }
 
 // labelValue is the text itself, or a hash of one that can't be a label.
@@ -107,9 +113,23 @@ func labelValue(text string) string {
 	return "h-" + hex.EncodeToString(sum[:16])
 }
 
-// isOurs tells whether an object belongs to the instance.
-func isOurs(live *unstructured.Unstructured, identity ctf.Identity) bool {
-	return live.GetLabels()[LabelIdentity] == labelValue(string(identity))
+// owns tells whether an object belongs to the instance.
+func (p *Provider) owns(live *unstructured.Unstructured, identity ctf.Identity) bool {
+	labels := live.GetLabels()
+	return labels[LabelIdentity] == labelValue(string(identity)) && labels[LabelInstallation] == p.installation
+}
+
+// selector finds the objects of an instance or, with an empty identity, those
+// of the whole installation.
+func (p *Provider) selector(identity ctf.Identity) string {
+	terms := LabelIdentity
+	if identity != "" {
+		terms += "=" + labelValue(string(identity))
+	}
+	if p.installation == "" {
+		return terms + ",!" + LabelInstallation
+	}
+	return terms + "," + LabelInstallation + "=" + p.installation
 }
 
 var errUnknown = errors.New("a value is not known yet")

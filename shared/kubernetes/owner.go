@@ -82,7 +82,7 @@ func (p *Provider) makeOwner(ctx context.Context, k kind, name objectName, ident
 	object.SetGroupVersionKind(k.GroupVersionKind)
 	object.SetNamespace(name.namespace)
 	object.SetName(name.name)
-	object.SetLabels(labels)
+	object.SetLabels(merge(labels, map[string]string{labelOwner: "true"}))
 	object.SetAnnotations(annotations)
 	return p.put(ctx, k, object, identity)
 }

@@ -186,10 +186,14 @@ func (p *Policy) fill(pattern string, identity ctf.Identity) string {
 	return strings.NewReplacer("{target}", p.target, "{identity}", string(identity)).Replace(pattern)
 }
 
-// places are the namespaces that the policy names.
+// places are the namespaces that the policy names for an instance; an empty
+// identity leaves out those that have one in their name.
 func (p *Policy) places(identity ctf.Identity) []string {
 	names := []string{p.target}
 	for _, pattern := range p.Namespaces {
+		if identity == "" && strings.Contains(pattern, "{identity}") {
+			continue
+		}
 		if name := p.fill(pattern, identity); !strings.ContainsAny(name, `*?[\`) && !slices.Contains(names, name) {
 			names = append(names, name)
 		}

@@ -224,7 +224,7 @@ func (p *Provider) find(ctx context.Context, k kind, name objectName, identity c
 	if err != nil {
 		return nil, fmt.Errorf("read %s %s: %w", k.Kind, name.id(), err)
 	}
-	if !isOurs(live, identity) {
+	if !p.owns(live, identity) {
 		return nil, nil
 	}
 	return live, nil

@@ -13,6 +13,9 @@ import (
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
+// pageSize is how many objects are listed at once.
+const pageSize = 500
+
 // Sweep deletes the ConfigMaps that own the objects of an instance, and with
 // them all objects, late ones included, and what the instance made outside of
 // namespaces. It returns when they are gone, and may be called again, and when
@@ -20,77 +23,62 @@ import (
 func (p *Provider) Sweep(ctx context.Context, identity ctf.Identity) error {
 	ctx, end := p.begin(ctx)
 	defer end()
-	left, err := p.leftovers(ctx, identity)
-	if err != nil {
-		return fmt.Errorf("sweep %s: %w", identity, err)
+	if identity == "" {
+		return errors.New("sweep: no identity given")
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	for _, l := range left {
-		group.Go(func() error {
-			return p.remove(ctx, l.kind, objectName{l.object.GetNamespace(), l.object.GetName()}, l.object.GetUID())
-		})
-	}
-	if err := group.Wait(); err != nil {
+	var group errgroup.Group
+	err := p.roots(ctx, identity, func(k kind, o *unstructured.Unstructured) {
+		name, uid := objectName{o.GetNamespace(), o.GetName()}, o.GetUID()
+		group.Go(func() error { return p.remove(ctx, k, name, uid) })
+	})
+	if err := errors.Join(group.Wait(), err); err != nil {
 		return fmt.Errorf("sweep %s: %w", identity, err)
 	}
 	return nil
 }
 
-// A leftover is an object that a sweep deletes.
-type leftover struct {
-	kind   kind
-	object unstructured.Unstructured
-}
-
-func (p *Provider) leftovers(ctx context.Context, identity ctf.Identity) ([]leftover, error) {
-	if identity == "" {
-		return nil, errors.New("no identity given")
-	}
-	selector := LabelIdentity + "=" + labelValue(string(identity))
-	k := p.cluster.configMaps()
-	owners, err := p.ownerMaps(ctx, k, selector, identity)
-	if err != nil {
-		return nil, err
-	}
-	var left []leftover
-	for _, o := range owners {
-		if o.GetName() == ownerName(identity, "").name {
-			left = append(left, leftover{k, o})
-		}
+// roots shows what all else of an instance hangs on: the ConfigMaps that own
+// its objects, and its objects outside of namespaces. An empty identity is any
+// of the installation. The rights to see a kind are those to make it: what
+// must not be listed is not there.
+func (p *Provider) roots(ctx context.Context, identity ctf.Identity, see func(kind, *unstructured.Unstructured)) error {
+	selector := p.selector(identity)
+	if err := p.ownerMaps(ctx, selector+","+labelOwner, identity, see); err != nil {
+		return err
 	}
 	for _, k := range p.clusterKinds() {
-		found, err := p.cluster.list(ctx, k, "", selector)
-		if apierrors.IsForbidden(err) {
-			continue // then we can't have made any
-		}
-		if err != nil {
-			return nil, err
-		}
-		for _, o := range found {
-			left = append(left, leftover{k, o})
+		err := p.cluster.list(ctx, k, "", selector, see)
+		if err != nil && !apierrors.IsForbidden(err) {
+			return err
 		}
 	}
-	return left, nil
+	return nil
 }
 
-// ownerMaps lists the ConfigMaps of an instance in all namespaces or, if that
-// is not allowed to us, in those that the policy names.
-func (p *Provider) ownerMaps(ctx context.Context, k kind, selector string, identity ctf.Identity) ([]unstructured.Unstructured, error) {
-	all, err := p.cluster.list(ctx, k, "", selector)
+// ownerMaps shows the owning ConfigMaps in all namespaces or, if we must not
+// list them there, in those that the policy names.
+func (p *Provider) ownerMaps(ctx context.Context, selector string, identity ctf.Identity, see func(kind, *unstructured.Unstructured)) error {
+	owners := func(k kind, o *unstructured.Unstructured) {
+		owned := ctf.Identity(o.GetLabels()[LabelIdentity])
+		if o.GetName() == ownerName(owned, "").name {
+			see(k, o)
+		}
+	}
+	k := p.cluster.configMaps()
+	err := p.cluster.list(ctx, k, "", selector, owners)
 	if !apierrors.IsForbidden(err) {
-		return all, err
+		return err
 	}
 	for _, namespace := range p.policy.places(identity) {
-		found, err := p.cluster.list(ctx, k, namespace, selector)
+		err := p.cluster.list(ctx, k, namespace, selector, owners)
 		if apierrors.IsForbidden(err) && namespace != p.policy.target {
-			continue // then nothing of ours can be there
+			continue
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		all = append(all, found...)
 	}
-	return all, nil
+	return nil
 }
 
 // clusterKinds are the kinds outside of namespaces that the policy allows.
@@ -105,19 +93,24 @@ func (p *Provider) clusterKinds() []kind {
 	return kinds
 }
 
-// list returns the objects of a kind that have a label, in one namespace or in
-// all.
-func (c *Cluster) list(ctx context.Context, k kind, namespace, selector string) ([]unstructured.Unstructured, error) {
-	var items []unstructured.Unstructured
-	err := c.try(ctx, func(ctx context.Context) error {
-		found, err := c.at(k, namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
-		if err == nil {
-			items = found.Items
+// list shows the objects of a kind that have labels, in one namespace or, if
+// that is empty, in all. It fetches them page by page.
+func (c *Cluster) list(ctx context.Context, k kind, namespace, selector string, see func(kind, *unstructured.Unstructured)) error {
+	options := metav1.ListOptions{LabelSelector: selector, Limit: pageSize}
+	for {
+		var page *unstructured.UnstructuredList
+		err := c.try(ctx, func(ctx context.Context) (err error) {
+			page, err = c.at(k, namespace).List(ctx, options)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("list %s: %w", k.plural, err)
 		}
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", k.plural, err)
+		for i := range page.Items {
+			see(k, &page.Items[i])
+		}
+		if options.Continue = page.GetContinue(); options.Continue == "" {
+			return nil
+		}
 	}
-	return items, nil
 }
