@@ -45,19 +45,21 @@ type Function struct {
 	lifecycle *lifecycle.Lifecycle
 	pools     Filler
 	announce  ctf.Announcer
+	orphans   Orphans
 	log       *slog.Logger
 }
 
 // New returns the function.
-func New(store Store, l *lifecycle.Lifecycle, pools Filler, announce ctf.Announcer, log *slog.Logger) *Function {
-	return &Function{store: store, lifecycle: l, pools: pools, announce: announce, log: log}
+func New(store Store, l *lifecycle.Lifecycle, pools Filler, announce ctf.Announcer, o Orphans, log *slog.Logger) *Function {
+	return &Function{store: store, lifecycle: l, pools: pools, announce: announce, orphans: o, log: log}
 }
 
 // Handle walks over all that is stored. Instances that are pending, updating
 // or deleting are settled: their holder, if it lives, is left to it; if it
 // died, its work is finished here. Challenges whose deletion was begun are
-// removed, indexes repaired, pools topped up, events published. It may be
-// called at any time, any number of times, at once.
+// removed, indexes repaired, pools topped up, events published, and what runs
+// without a record is destroyed. It may be called at any time, any number of
+// times, at once.
 func (f *Function) Handle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
@@ -76,7 +78,7 @@ func (f *Function) Handle(ctx context.Context) error {
 			return nil
 		})
 	}
-	return errors.Join(failed, group.Wait())
+	return errors.Join(failed, group.Wait(), f.removeOrphans(ctx))
 }
 
 func (f *Function) challenges(ctx context.Context) iter.Seq2[ctf.Challenge, error] {

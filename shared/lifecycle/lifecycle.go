@@ -141,6 +141,26 @@ func (l *Lifecycle) Validate(ctx context.Context, key ctf.ChallengeKey, scenario
 	})
 }
 
+// Discard destroys whatever is left of an instance that has no record. It may
+// be called again.
+func (l *Lifecycle) Discard(ctx context.Context, key ctf.InstanceKey) error {
+	ctx, cancel := context.WithTimeout(ctx, l.limit)
+	defer cancel()
+	deadline, _ := ctx.Deadline()
+	if err := l.engine.Down(ctx, key, ctf.Checkpoint{}, unrecorded{deadline}); err != nil {
+		return fmt.Errorf("destroy what is left of %s: %w", key.Identity, err)
+	}
+	return nil
+}
+
+// An unrecorded journal takes nothing down: what is destroyed without a record
+// is found again by what is left of it.
+type unrecorded struct{ deadline time.Time }
+
+func (unrecorded) Append(context.Context, []byte) error { return nil }
+func (unrecorded) Rebase(context.Context, []byte) error { return nil }
+func (u unrecorded) Deadline() time.Time                { return u.deadline }
+
 // Drain waits until no work is running, or ctx ends. No Settle may begin
 // meanwhile.
 func (l *Lifecycle) Drain(ctx context.Context) error {

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	fillpool "github.com/mayfly-ctf/mayfly/functions/fill-pool"
+	"github.com/mayfly-ctf/mayfly/functions/reconcile"
 	"github.com/mayfly-ctf/mayfly/shared/events"
 	"github.com/mayfly-ctf/mayfly/shared/redis"
 	"github.com/mayfly-ctf/mayfly/shared/scenario"
@@ -93,16 +94,18 @@ func run(ctx context.Context, s settings, out, diagnostics io.Writer) error {
 	defer stopWithin(ctx, registryStop, registry.Stop)
 
 	url := "http://" + reachable(listener.Addr())
+	s.platform.Processes.Directory = directory.join("instances")
+	s.platform.Processes.MaxOutput = maxProcessOutput
 	system, err := openSystem(ctx, plan{
-		redis:      redis.Options{URL: redisURL, Keys: keys},
-		scenarios:  s.scenarios(registry.Address),
-		processes:  directory.join("instances"),
-		maxProcess: s.maxProcesses,
-		workers:    s.workers,
-		runFor:     s.scenario.timeout,
-		memory:     uint64(s.scenario.memory) << 20,
-		sinks:      sinks(url),
-		log:        log,
+		redis:     redis.Options{URL: redisURL, Keys: keys},
+		scenarios: s.scenarios(registry.Address),
+		platform:  s.platform,
+		orphans:   reconcile.Orphans{Grace: s.orphans.grace, ListOnly: s.orphans.list},
+		workers:   s.workers,
+		runFor:    s.scenario.timeout,
+		memory:    uint64(s.scenario.memory) << 20,
+		sinks:     sinks(url),
+		log:       log,
 	})
 	if err != nil {
 		return err

@@ -26,9 +26,13 @@ type settings struct {
 		registry, username, password string
 	}
 	tick, reconcile time.Duration
-	workers         int
-	maxProcesses    int
-	scenario        struct {
+	orphans         struct {
+		grace time.Duration
+		list  bool
+	}
+	workers  int
+	platform platform
+	scenario struct {
 		timeout time.Duration
 		memory  uint
 	}
@@ -49,8 +53,10 @@ func (s *settings) register(flags *pflag.FlagSet) {
 	flags.StringVar(&s.oci.password, "oci.password", "", "password at oci.registry")
 	flags.DurationVar(&s.tick, "tick", 10*time.Second, "time between two looks for expired instances")
 	flags.DurationVar(&s.reconcile, "reconcile", time.Minute, "time between two looks for interrupted work")
+	flags.DurationVar(&s.orphans.grace, "orphan-grace", 10*time.Minute, "age at which what runs without a record is destroyed")
+	flags.BoolVar(&s.orphans.list, "orphan-list", false, "list in the log what runs without a record, and destroy none of it")
 	flags.IntVar(&s.workers, "workers", 0, "operations of the engine at once; 0 is two for each processor")
-	flags.IntVar(&s.maxProcesses, "max-processes", 500, "local processes that instances may run in all")
+	s.platform.register(flags)
 	flags.DurationVar(&s.scenario.timeout, "scenario-timeout", time.Minute, "time a scenario's program may run, not counting what is made for it meanwhile")
 	flags.UintVar(&s.scenario.memory, "scenario-memory", 512, "memory a scenario's program may use, in MiB")
 	flags.VisitAll(func(f *pflag.Flag) { f.Usage += " [$" + environmentName(f.Name) + "]" })

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
-	"strconv"
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
@@ -48,24 +46,25 @@ type system struct {
 	engine    *engine.Engine
 	publisher *events.Publisher
 	lifecycle *lifecycle.Lifecycle
+	orphans   reconcile.Orphans
 	log       *slog.Logger
 }
 
 // A plan is what a system is opened with.
 type plan struct {
-	redis      redis.Options
-	scenarios  scenario.Options
-	processes  string // directory
-	maxProcess int
-	workers    int
-	runFor     time.Duration // for each program of a scenario
-	memory     uint64        // for each program of a scenario, in bytes
-	sinks      []events.Sink
-	log        *slog.Logger
+	redis     redis.Options
+	scenarios scenario.Options
+	platform  platform
+	orphans   reconcile.Orphans // without the platforms
+	workers   int
+	runFor    time.Duration // for each program of a scenario
+	memory    uint64        // for each program of a scenario, in bytes
+	sinks     []events.Sink
+	log       *slog.Logger
 }
 
 func openSystem(ctx context.Context, p plan) (s *system, err error) {
-	s = &system{log: p.log}
+	s = &system{log: p.log, orphans: p.orphans}
 	defer func() {
 		if err != nil {
 			s.close(ctx)
@@ -77,18 +76,24 @@ func openSystem(ctx context.Context, p plan) (s *system, err error) {
 	if s.scenarios, err = scenario.New(p.scenarios); err != nil {
 		return s, err
 	}
-	self, err := os.Executable()
+	if p.platform.Installation, err = s.store.Installation(ctx); err != nil {
+		return s, err
+	}
+	if s.orphans.Platforms, err = p.platform.inventory(); err != nil {
+		return s, err
+	}
+	worker, err := p.platform.workerCommand()
 	if err != nil {
-		return s, fmt.Errorf("find this program: %w", err)
+		return s, err
 	}
 	s.engine, err = engine.New(ctx, engine.Options{
 		Source:          s.scenarios,
-		WorkerCommand:   workerCommand(self, p.processes, strconv.Itoa(p.maxProcess)),
-		WorkerEnv:       []string{"PATH=" + os.Getenv("PATH")}, // for commands of processes
+		WorkerCommand:   worker,
+		WorkerEnv:       workerEnvironment(),
 		Workers:         p.workers,
 		ScenarioTimeout: p.runFor,
 		ScenarioMemory:  p.memory,
-		TargetNamespace: os.Getenv("KUBERNETES_TARGET_NAMESPACE"),
+		TargetNamespace: p.platform.Namespace,
 	})
 	if err != nil {
 		return s, err
@@ -157,7 +162,7 @@ func (s *system) events() map[string]serve.EventHandler {
 	return map[string]serve.EventHandler{
 		expirePath:    onTick(expire.New(s.store, s.lifecycle, s.log).Handle),
 		fillPoolPath:  onEvent(pools.Handle),
-		reconcilePath: onTick(reconcile.New(s.store, s.lifecycle, pools, s.publisher, s.log).Handle),
+		reconcilePath: onTick(reconcile.New(s.store, s.lifecycle, pools, s.publisher, s.orphans, s.log).Handle),
 	}
 }
 

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/pulumi/pulumi/pkg/v3/resource/plugin"
+	"github.com/spf13/pflag"
+
+	"github.com/mayfly-ctf/mayfly/functions/reconcile"
+	"github.com/mayfly-ctf/mayfly/shared/engine"
+	"github.com/mayfly-ctf/mayfly/shared/kubernetes"
+	"github.com/mayfly-ctf/mayfly/shared/process"
+)
+
+// maxProcessOutput is how much of what a local process prints is kept, in
+// bytes.
+const maxProcessOutput = 16 << 20
+
+// A platform is where instances run, and what an operator says of it. A worker
+// gets it as JSON.
+type platform struct {
+	// Installation tells what is ours from what is others' on a shared cluster.
+	Installation string
+	Processes    process.Options
+	Kubernetes   bool
+	// Namespace is for objects that name none; empty is that of the connection.
+	Namespace string
+	// Policy is a file.
+	Policy string
+}
+
+func (p *platform) register(flags *pflag.FlagSet) {
+	flags.IntVar(&p.Processes.MaxProcesses, "max-processes", 500, "local processes that instances may run in all")
+	flags.BoolVar(&p.Kubernetes, "kubernetes", false, "let scenarios use the cluster of $KUBECONFIG, or of the pod that this runs in")
+	flags.StringVar(&p.Namespace, "kubernetes-target-namespace", "", "namespace of instances; empty is that of the connection")
+	flags.StringVar(&p.Policy, "kubernetes-policy", "", "`file` with what scenarios may make on the cluster; see shared/docs/policy.md")
+}
+
+// workerCommand returns the program and the arguments that start a worker.
+func (p platform) workerCommand() ([]string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
+	encoded, err := json.Marshal(p)
+	if err != nil {
+		return nil, fmt.Errorf("describe the platform to workers: %w", err)
+	}
+	return []string{self, "worker", string(encoded)}, nil
+}
+
+// workerEnvironment is what the providers need: to find commands of processes,
+// and to reach the cluster as kubectl would, with a program that logs in.
+func workerEnvironment() []string {
+	var env []string
+	for _, variable := range os.Environ() {
+		name, _, _ := strings.Cut(variable, "=")
+		family, _, _ := strings.Cut(name, "_")
+		switch name {
+		case "PATH", "HOME", "KUBECONFIG", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy":
+			env = append(env, variable)
+			continue
+		}
+		switch family {
+		case "KUBERNETES", "AWS", "AZURE", "GOOGLE", "CLOUDSDK":
+			env = append(env, variable)
+		}
+	}
+	return env
+}
+
+// providers returns what makes the resources of scenarios.
+func (p platform) providers() (engine.Providers, error) {
+	providers := engine.Providers{
+		process.Package: func() (plugin.Provider, error) { return process.NewProvider(p.Processes) },
+	}
+	if !p.Kubernetes {
+		return providers, nil
+	}
+	options, err := p.cluster()
+	if err != nil {
+		return nil, err
+	}
+	providers[kubernetes.Package] = func() (plugin.Provider, error) { return kubernetes.NewProvider(options) }
+	return providers, nil
+}
+
+// cluster returns how providers reach the cluster.
+func (p platform) cluster() (kubernetes.Options, error) {
+	cluster, err := kubernetes.Connect("")
+	if errors.Is(err, kubernetes.ErrNoCluster) {
+		return kubernetes.Options{}, fmt.Errorf("%w; set KUBECONFIG, or leave --kubernetes out", err)
+	}
+	if err != nil {
+		return kubernetes.Options{}, err
+	}
+	o := kubernetes.Options{Cluster: cluster, Namespace: p.Namespace, Installation: p.Installation}
+	if p.Policy != "" {
+		o.Policy, err = kubernetes.LoadPolicy(p.Policy)
+	}
+	return o, err
+}
+
+// inventory returns what lists the instances on the platform.
+func (p platform) inventory() ([]reconcile.Platform, error) {
+	providers, err := p.providers()
+	if err != nil {
+		return nil, err
+	}
+	var platforms []reconcile.Platform
+	for name, open := range providers {
+		provider, err := open()
+		if err != nil {
+			return nil, fmt.Errorf("the provider %s: %w", name, err)
+		}
+		if lists, ok := provider.(reconcile.Platform); ok {
+			platforms = append(platforms, lists)
+		}
+	}
+	return platforms, nil
+}

@@ -1,0 +1,172 @@
+// Package clustertest is what tests need of a real cluster: namespaces, images
+// and a look at all that is there. It takes the cluster from the environment:
+// KUBECONFIG, REGISTRY (host:port of a registry that speaks plain HTTP, reached
+// by the tests and by the cluster under the same name) and INGRESS (host:port
+// at which the Ingress controller answers).
+package clustertest
+
+import (
+	"context"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// goneWithin is how long what is deleted may take to go.
+const goneWithin = 2 * time.Minute
+
+// A Cluster is the one that the environment names.
+type Cluster struct {
+	tb testing.TB
+	// Config connects to it, without a limit of requests.
+	Config *rest.Config
+	// Typed and Objects are clients over Config.
+	Typed   kubernetes.Interface
+	Objects dynamic.Interface
+}
+
+// New connects to the cluster, and fails the test if the environment names none.
+func New(tb testing.TB) *Cluster {
+	tb.Helper()
+	config, err := clientcmd.BuildConfigFromFlags("", setting(tb, "KUBECONFIG"))
+	check(tb, err)
+	config.QPS = -1
+	c := &Cluster{tb: tb, Config: config}
+	c.Typed, err = kubernetes.NewForConfig(config)
+	check(tb, err)
+	c.Objects, err = dynamic.NewForConfig(config)
+	check(tb, err)
+	return c
+}
+
+// Namespace makes a namespace with a fresh name, and deletes it after the test.
+func (c *Cluster) Namespace() string {
+	c.tb.Helper()
+	name := "test-" + string(ctf.NewIdentity())
+	space := &unstructured.Unstructured{}
+	space.SetAPIVersion("v1")
+	space.SetKind("Namespace")
+	space.SetName(name)
+	at := c.Objects.Resource(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"})
+	_, err := at.Create(c.tb.Context(), space, metav1.CreateOptions{})
+	check(c.tb, err)
+	c.tb.Cleanup(func() { check(c.tb, at.Delete(context.Background(), name, metav1.DeleteOptions{})) })
+	return name
+}
+
+// NodeAddress returns the address of a node, at which NodePorts answer.
+func (c *Cluster) NodeAddress() string {
+	c.tb.Helper()
+	nodes, err := c.Typed.CoreV1().Nodes().List(c.tb.Context(), metav1.ListOptions{})
+	check(c.tb, err)
+	for _, node := range nodes.Items {
+		for _, address := range node.Status.Addresses {
+			if address.Type == "InternalIP" {
+				return address.Address
+			}
+		}
+	}
+	c.tb.Fatal("no node has an address")
+	return ""
+}
+
+// Ingress returns host:port of the Ingress controller.
+func Ingress(tb testing.TB) string { return setting(tb, "INGRESS") }
+
+// Registry returns host:port of the registry.
+func Registry(tb testing.TB) string { return setting(tb, "REGISTRY") }
+
+// List returns all objects with a label, of every kind that the cluster has, as
+// Kind namespace/name. Events are none of ours.
+func (c *Cluster) List(selector string) []string {
+	c.tb.Helper()
+	client, err := discovery.NewDiscoveryClientForConfig(c.Config)
+	check(c.tb, err)
+	groups, err := client.ServerPreferredResources()
+	if !discovery.IsGroupDiscoveryFailedError(err) { // a group whose server is away has nothing of ours
+		check(c.tb, err)
+	}
+	var found []string
+	for _, group := range groups {
+		version, err := schema.ParseGroupVersion(group.GroupVersion)
+		check(c.tb, err)
+		for _, kind := range group.APIResources {
+			if !slices.Contains(kind.Verbs, "list") || kind.Kind == "Event" {
+				continue
+			}
+			list, err := c.Objects.Resource(version.WithResource(kind.Name)).
+				List(c.tb.Context(), metav1.ListOptions{LabelSelector: selector})
+			if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
+				continue
+			}
+			check(c.tb, err)
+			for _, o := range list.Items {
+				found = append(found, o.GetKind()+" "+strings.TrimPrefix(o.GetNamespace()+"/"+o.GetName(), "/"))
+			}
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+// WantNothing fails the test unless all objects with the label are gone soon:
+// the controllers that remove what hangs on others take a moment.
+func (c *Cluster) WantNothing(selector string) {
+	c.tb.Helper()
+	Eventually(c.tb, goneWithin, "nothing is left of "+selector, func() error {
+		if left := c.List(selector); len(left) > 0 {
+			return errors.New(strings.Join(left, ", "))
+		}
+		return nil
+	})
+}
+
+// Eventually waits until the condition holds, and fails the test with its last
+// error if it does not in time.
+func Eventually(tb testing.TB, within time.Duration, what string, condition func() error) {
+	tb.Helper()
+	late := time.After(within)
+	look := time.NewTicker(100 * time.Millisecond)
+	defer look.Stop()
+	for {
+		err := condition()
+		if err == nil {
+			return
+		}
+		select {
+		case <-late:
+			tb.Fatalf("%s: %v", what, err)
+		case <-look.C:
+		}
+	}
+}
+
+func setting(tb testing.TB, name string) string {
+	tb.Helper()
+	value := os.Getenv(name)
+	if value == "" {
+		tb.Fatalf("this test needs a cluster: set %s (README, \"On Kubernetes\")", name)
+	}
+	return value
+}
+
+func check(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
