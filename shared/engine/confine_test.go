@@ -28,7 +28,7 @@ func TestProgramSeesNothingElse(t *testing.T) {
 	want := []string{
 		"CM_PROJECT", "KUBERNETES_TARGET_NAMESPACE", "PULUMI_CONFIG", "PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_SECRET_KEYS",
 		"PULUMI_DRY_RUN", "PULUMI_ENGINE", "PULUMI_MONITOR", "PULUMI_ORGANIZATION", "PULUMI_PARALLEL", "PULUMI_PROJECT",
-		"PULUMI_ROOT_DIRECTORY", "PULUMI_STACK",
+		"PULUMI_ROOT_DIRECTORY", "PULUMI_STACK", "TMPDIR",
 	}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
@@ -63,8 +63,26 @@ func TestProgramIsConfined(t *testing.T) {
 	s := newSite(t)
 	p := program(ctf.NewIdentity(), "mode", "probe", "address", listener.Addr().String(), "socket", path)
 	result := s.mustUp(t, p, newLedger())
-	if diff := cmp.Diff([]string{"read its own directory"}, result.Flags); diff != "" {
+	if diff := cmp.Diff([]string{"write its temporary directory", "read its own directory"}, result.Flags); diff != "" {
 		t.Errorf("what the program could do (-want +got)\n%s", diff)
+	}
+}
+
+// What a program writes is bounded, and gone with it.
+func TestProgramTemporaryDirectory(t *testing.T) {
+	temporary := t.TempDir()
+	t.Setenv("TMPDIR", temporary)
+	s := newSite(t)
+	for _, files := range []string{"many", "one", "empty"} {
+		_, err := s.Up(t.Context(), program(ctf.NewIdentity(), "mode", "fill", "files", files), ctf.Checkpoint{}, newLedger())
+		if err == nil || !strings.Contains(err.Error(), "wrote more than 4 MiB to its temporary directory") {
+			t.Errorf("filled the disk with %s: %v", files, err)
+		}
+	}
+	s.mustUp(t, program(ctf.NewIdentity(), "mode", "probe", "address", "127.0.0.1:1", "socket", "none"), newLedger())
+	left, err := filepath.Glob(filepath.Join(temporary, "scenario-*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left %v, %v", left, err)
 	}
 }
 

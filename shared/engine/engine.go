@@ -181,10 +181,15 @@ func (e *Engine) runProgram(ctx context.Context, p ctf.Program, j job, journal c
 			return outcome{}, context.Cause(ctx)
 		}
 	}
+	temporary, err := newScratch()
+	if err != nil {
+		return outcome{}, err
+	}
+	defer temporary.remove()
 	j.Challenge, j.Identity = p.Instance.Challenge, p.Instance.Identity
 	j.Program = &programJob{
 		Dir: content.Dir, Project: content.Project, Binary: content.Binary,
-		Additional: p.Additional, TargetNamespace: e.options.TargetNamespace,
+		Temporary: string(temporary), Additional: p.Additional, TargetNamespace: e.options.TargetNamespace,
 		Timeout: e.options.ScenarioTimeout, Memory: e.options.ScenarioMemory,
 	}
 	return e.pool.run(ctx, j, journal)

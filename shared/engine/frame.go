@@ -62,9 +62,11 @@ type job struct {
 }
 
 type programJob struct {
-	Dir             string            `json:"dir"`
-	Project         string            `json:"project"`
-	Binary          string            `json:"binary"`
+	Dir     string `json:"dir"`
+	Project string `json:"project"`
+	Binary  string `json:"binary"`
+	// Temporary is a scratch directory.
+	Temporary       string            `json:"temporary"`
 	Additional      map[string]string `json:"additional,omitempty"`
 	TargetNamespace string            `json:"targetNamespace,omitempty"`
 	Timeout         time.Duration     `json:"timeout"`

@@ -11,11 +11,13 @@ import (
 
 // What Landlock calls rights over files, as opposed to directories.
 const (
-	readFile   = unix.LANDLOCK_ACCESS_FS_READ_FILE
-	readTree   = readFile | unix.LANDLOCK_ACCESS_FS_READ_DIR
-	runTree    = readTree | unix.LANDLOCK_ACCESS_FS_EXECUTE
-	writeFile  = readFile | unix.LANDLOCK_ACCESS_FS_WRITE_FILE
-	fileRights = readFile | unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_EXECUTE
+	readFile  = unix.LANDLOCK_ACCESS_FS_READ_FILE
+	readTree  = readFile | unix.LANDLOCK_ACCESS_FS_READ_DIR
+	runTree   = readTree | unix.LANDLOCK_ACCESS_FS_EXECUTE
+	writeFile = readFile | unix.LANDLOCK_ACCESS_FS_WRITE_FILE
+	useTree   = readTree | writeFile | unix.LANDLOCK_ACCESS_FS_MAKE_REG | unix.LANDLOCK_ACCESS_FS_MAKE_DIR |
+		unix.LANDLOCK_ACCESS_FS_REMOVE_FILE | unix.LANDLOCK_ACCESS_FS_REMOVE_DIR | unix.LANDLOCK_ACCESS_FS_TRUNCATE
+	fileRights = writeFile | unix.LANDLOCK_ACCESS_FS_EXECUTE
 )
 
 // ruleNetPort is LANDLOCK_RULE_NET_PORT of linux/landlock.h.
@@ -41,12 +43,12 @@ func landlockABI() int {
 }
 
 // confine restricts the calling thread, and every process started from it, for
-// ever: to read and run what is in dir and the system's libraries, and to
-// connect to the ports. It must be called on a locked thread that is never
-// unlocked. Where the kernel has no Landlock, only new privileges, sockets other
+// ever: to read and run what is in the program's directory and the system's
+// libraries, to write to its temporary directory, and to connect to its ports.
+// It must be called on a locked thread that is never unlocked. Where the kernel has no Landlock, only new privileges, sockets other
 // than TCP's and leaving the process group are forbidden; see filterCalls for
 // the ticket.
-func confine(dir, binary string, ports []uint16, ticket uint32) error {
+func confine(p program, ticket uint32) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("forbid new privileges: %w", err)
 	}
@@ -66,14 +68,15 @@ func confine(dir, binary string, ports []uint16, ticket uint32) error {
 	ruleset := int(fd)
 	defer func() { _ = unix.Close(ruleset) }()
 	paths := systemPaths()
-	paths[dir], paths[binary] = runTree, runTree
+	paths[p.dir], paths[p.binary] = runTree, runTree
+	paths[string(p.temporary)] = useTree & attr.Access_fs // truncating has no right of its own in old kernels
 	for path, rights := range paths {
 		if err := allowPath(ruleset, path, rights); err != nil {
 			return err
 		}
 	}
 	if attr.Access_net != 0 {
-		for _, port := range ports {
+		for _, port := range p.ports {
 			if err := allowPort(ruleset, port); err != nil {
 				return err
 			}

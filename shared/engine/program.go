@@ -27,10 +27,11 @@ const (
 )
 
 // A program is one run of a scenario's binary, confined: it reads its own
-// directory and the system's libraries, connects to its two ports, and does
-// nothing else.
+// directory and the system's libraries, writes a little to a temporary
+// directory, connects to its two ports, and does nothing else.
 type program struct {
 	binary, dir string
+	temporary   scratch
 	env         []string
 	ports       []uint16 // on loopback, all it may connect to
 	memory      uint64   // bytes
@@ -101,7 +102,7 @@ func (p program) onThisThread(ctx context.Context, input, output *os.File) error
 	if err != nil {
 		return err
 	}
-	if err := confine(p.dir, p.binary, p.ports, ticket); err != nil {
+	if err := confine(p, ticket); err != nil {
 		return fmt.Errorf("confine the program: %w", err)
 	}
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), p.binary) // guard kills it, with its group
@@ -140,9 +141,13 @@ func (p program) onThisThread(ctx context.Context, input, output *os.File) error
 // limit bounds what the program may use. It has run for a moment by then, but
 // under Landlock already.
 func (p program) limit(pid int) error {
+	disk := uint64(0)
+	if landlockABI() > 0 {
+		disk = scratchSize // else nothing keeps it to its directory
+	}
 	for resource, value := range map[int]uint64{
 		unix.RLIMIT_DATA: p.memory, unix.RLIMIT_NOFILE: programFiles,
-		unix.RLIMIT_CORE: 0, unix.RLIMIT_FSIZE: 0,
+		unix.RLIMIT_CORE: 0, unix.RLIMIT_FSIZE: disk,
 	} {
 		err := unix.Prlimit(pid, resource, &unix.Rlimit{Cur: value, Max: value}, nil)
 		if err != nil && err != unix.ESRCH {
@@ -164,6 +169,10 @@ func (p program) guard(ctx context.Context, group int, ended <-chan struct{}) er
 			_ = unix.Kill(-group, unix.SIGKILL)
 			return errors.New("the program was stopped")
 		case <-tick.C:
+			if err := p.temporary.check(); err != nil {
+				_ = unix.Kill(-group, unix.SIGKILL)
+				return err
+			}
 			if p.watch.elapsed() > p.timeout {
 				_ = unix.Kill(-group, unix.SIGKILL)
 				return fmt.Errorf("the program did not end within its time limit of %s", p.timeout)
@@ -184,6 +193,9 @@ func explain(exit *exitError, said *transcript, memory uint64) string {
 			return fmt.Sprintf("the program ran out of memory, it may use %d MiB", memory>>20)
 		}
 		return "the program crashed: " + message
+	}
+	if strings.HasPrefix(crash, bigFilePrefix) {
+		return errTooMuch.Error()
 	}
 	reason := "the program ended with " + exit.detail
 	lines := strings.Split(strings.TrimSpace(said.String()), "\n")

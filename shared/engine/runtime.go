@@ -47,7 +47,7 @@ func (r *execRuntime) Run(_ context.Context, info plugin.RunInfo) (message strin
 		return "", false, err
 	}
 	p := program{
-		binary: o.job.Program.Binary, dir: o.job.Program.Dir, env: env, ports: ports,
+		binary: o.job.Program.Binary, dir: o.job.Program.Dir, temporary: scratch(o.job.Program.Temporary), env: env, ports: ports,
 		memory: o.job.Program.Memory, timeout: o.job.Program.Timeout, watch: o.watch,
 		started: func(group int) error { return o.session.report(report{Group: group}) },
 	}
@@ -87,6 +87,7 @@ func environment(p *programJob, info plugin.RunInfo, engine string) ([]string, e
 		pulumi.EnvEngine + "=" + engine,
 		"PULUMI_CONFIG_PASSPHRASE=",
 		"CM_PROJECT=" + info.Project,
+		"TMPDIR=" + p.Temporary,
 	}
 	if p.TargetNamespace != "" {
 		env = append(env, "KUBERNETES_TARGET_NAMESPACE="+p.TargetNamespace)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"slices"
 	"sync"
 )
 
@@ -47,7 +48,7 @@ func (t *transcript) Write(p []byte) (int, error) {
 		line, after, complete := bytes.Cut(rest, []byte("\n"))
 		t.line = append(t.line, line[:min(len(line), maxLine-len(t.line))]...)
 		if complete {
-			if t.crash == "" && (bytes.HasPrefix(t.line, []byte(panicPrefix)) || bytes.HasPrefix(t.line, []byte(fatalPrefix))) {
+			if t.crash == "" && beginsCrash(t.line) {
 				t.crash = string(t.line)
 			}
 			t.line = t.line[:0]
@@ -61,4 +62,12 @@ func (t *transcript) Write(p []byte) (int, error) {
 const (
 	panicPrefix = "panic: "
 	fatalPrefix = "fatal error: "
+	// bigFilePrefix is that of the signal for a file beyond the limit.
+	bigFilePrefix = "SIGXFSZ: "
 )
+
+func beginsCrash(line []byte) bool {
+	return slices.ContainsFunc([]string{panicPrefix, fatalPrefix, bigFilePrefix}, func(prefix string) bool {
+		return bytes.HasPrefix(line, []byte(prefix))
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -63,6 +64,7 @@ var modes = map[string]func(*pulumi.Context, map[string]string) error{
 		return exit(ctx, additional)
 	},
 	"hog":     hog,
+	"fill":    fill,
 	"fork":    fork,
 	"unknown": unknown,
 }
@@ -143,6 +145,33 @@ func environment(ctx *pulumi.Context, _ map[string]string) error {
 	return nil
 }
 
+// fill writes as much as it can where it may, and leaves it so that it is hard
+// to remove.
+func fill(_ *pulumi.Context, additional map[string]string) error {
+	locked := filepath.Join(os.TempDir(), "locked", "inner")
+	_ = os.MkdirAll(locked, 0o700)
+	_ = os.Chmod(filepath.Dir(locked), 0o300)
+	one, err := os.Create(filepath.Join(os.TempDir(), "one"))
+	if err != nil {
+		return err
+	}
+	part := make([]byte, 1<<18)
+	for i := 0; ; i++ {
+		switch additional["files"] {
+		case "one":
+			_, _ = one.Write(part)
+		case "empty":
+			part = nil
+			fallthrough
+		case "many":
+			_ = os.WriteFile(filepath.Join(locked, fmt.Sprint(i)), part, 0o600)
+		}
+		if i%100 == 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
 // probe tries what a program must not do and exports what succeeded.
 func probe(ctx *pulumi.Context, additional map[string]string) error {
 	var done []string
@@ -159,6 +188,7 @@ func probe(ctx *pulumi.Context, additional map[string]string) error {
 	try("list /", err)
 	try("write its directory", os.WriteFile("written", []byte("x"), 0o600))
 	try("write /tmp", os.WriteFile("/tmp/written-by-a-scenario", []byte("x"), 0o600))
+	try("write its temporary directory", os.WriteFile(filepath.Join(os.TempDir(), "written"), []byte("x"), 0o600))
 	try("run a shell", exec.Command("/bin/sh", "-c", "true").Run())
 	connection, err := net.Dial("tcp", additional["address"])
 	try("connect", err)
