@@ -58,21 +58,28 @@ type Configuration struct {
 // process.
 func Run(factory Factory) {
 	pulumi.Run(func(ctx *pulumi.Context) error {
-		conf, err := Load(ctx, os.Getenv(projectVariable))
-		if err != nil {
-			return err
-		}
-		opts, err := target(ctx, os.Getenv(namespaceVariable))
-		if err != nil {
-			return err
-		}
-		resp := new(Response)
-		if err := factory(&Request{Ctx: ctx, Config: conf}, resp, opts...); err != nil {
-			return err
-		}
-		resp.export(ctx)
-		return nil
+		return factory.Describe(ctx, os.Getenv(projectVariable), os.Getenv(namespaceVariable))
 	})
+}
+
+// Describe runs the factory in a program that is running already, and exports
+// what came of it. An empty project is the program's own; a namespace is the
+// Kubernetes namespace to target, unless it is empty.
+func (f Factory) Describe(ctx *pulumi.Context, project, namespace string) error {
+	conf, err := Load(ctx, project)
+	if err != nil {
+		return err
+	}
+	opts, err := target(ctx, namespace)
+	if err != nil {
+		return err
+	}
+	resp := new(Response)
+	if err := f(&Request{Ctx: ctx, Config: conf}, resp, opts...); err != nil {
+		return err
+	}
+	resp.export(ctx)
+	return nil
 }
 
 // Load reads the configuration of the project; an empty name is the project
