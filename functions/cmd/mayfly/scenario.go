@@ -20,7 +20,7 @@ func newScenarioCommand() *cobra.Command {
 	c := &client{format: formatTable}
 	c.bind(cmd)
 	c.registerOutput(cmd)
-	cmd.AddCommand(newScenarioPushCommand(c))
+	cmd.AddCommand(newScenarioTryCommand(c), newScenarioPushCommand(c))
 	return cmd
 }
 
