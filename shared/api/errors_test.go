@@ -48,6 +48,8 @@ func catalogue() map[string]error {
 		"scenario_preprocessing":  ctf.ScenarioPreprocessing("localhost/a:b", "abc", "main.go:3: undefined: x", cause),
 		"deployment_failed":       ctf.DeploymentFailed("the program exited with 1", cause),
 		"store_unavailable":       ctf.StoreUnavailable(cause),
+		"function_unavailable":    ctf.FunctionUnavailable("create-instance", "can't be reached", cause),
+		"token_required":          ctf.TokenRequired(),
 		"limit_reached":           ctf.LimitReached("10 programs run already"),
 		"not_an_error_of_ours":    cause,
 		"wrapped_error_of_ours":   errors.Join(cause, ctf.ChallengeNotFound("7")),

@@ -11,14 +11,15 @@ type Kind string
 
 // The kinds of errors. Whatever is not an [*Error] counts as Internal.
 const (
-	Invalid      Kind = "invalid"      // the request can never work
-	NotFound     Kind = "not found"    // what it names is not there
-	Exists       Kind = "exists"       // what it would make is there already
-	Precondition Kind = "precondition" // it can't work as things stand: expired, no renewal, registry away
-	Conflict     Kind = "conflict"     // something else came between; try again
-	Exhausted    Kind = "exhausted"    // a limit is reached; try again later
-	Unavailable  Kind = "unavailable"  // a part of the system is away; try again later
-	Internal     Kind = "internal"     // our fault, or the scenario's
+	Invalid         Kind = "invalid"         // the request can never work
+	NotFound        Kind = "not found"       // what it names is not there
+	Exists          Kind = "exists"          // what it would make is there already
+	Precondition    Kind = "precondition"    // it can't work as things stand: expired, no renewal, registry away
+	Conflict        Kind = "conflict"        // something else came between; try again
+	Exhausted       Kind = "exhausted"       // a limit is reached; try again later
+	Unavailable     Kind = "unavailable"     // a part of the system is away; try again later
+	Unauthenticated Kind = "unauthenticated" // who asks did not show the token
+	Internal        Kind = "internal"        // our fault, or the scenario's
 )
 
 // A Reason names an error for programs, as the wire contract does.
@@ -45,6 +46,7 @@ const (
 	ReasonInvalidArgument    Reason = "INVALID_ARGUMENT"
 	ReasonUnavailable        Reason = "UNAVAILABLE"
 	ReasonExhausted          Reason = "RESOURCE_EXHAUSTED"
+	ReasonUnauthenticated    Reason = "UNAUTHENTICATED"
 	ReasonInternal           Reason = "INTERNAL_ERROR"
 )
 
@@ -275,6 +277,19 @@ func DeploymentFailed(detail string, err error) error {
 func StoreUnavailable(err error) error {
 	return &Error{Kind: Unavailable, Reason: ReasonUnavailable, Message: "The state store is not available.",
 		Detail: "nothing was lost, try again in a moment", Err: err}
+}
+
+// FunctionUnavailable says that the function of a verb does not answer; detail
+// tells whether the request reached it.
+func FunctionUnavailable(verb, detail string, err error) error {
+	return &Error{Kind: Unavailable, Reason: ReasonUnavailable, Message: "The function is not available.",
+		Detail: verb + " " + detail, Metadata: map[string]string{"verb": verb}, Err: err}
+}
+
+// TokenRequired says that the request carries no token, or a wrong one.
+func TokenRequired() error {
+	return &Error{Kind: Unauthenticated, Reason: ReasonUnauthenticated, Message: "A token is required.",
+		Detail: `send it as "Authorization: Bearer TOKEN", or as the password of HTTP Basic authentication`}
 }
 
 // LimitReached says which limit stands in the way.

@@ -67,6 +67,9 @@ func (e edge) call(ctx context.Context, req any, do func(context.Context, ctf.Ca
 		slog.String("verb", path.Base(info.Spec().Procedure)),
 		milliseconds(time.Since(start)),
 	}, requestAttrs(req)...)
+	if trace := traceOf(info.RequestHeader()); trace != "" {
+		attrs = append(attrs, slog.String("trace", trace))
+	}
 	if err == nil {
 		e.log.LogAttrs(ctx, slog.LevelInfo, "call", append(attrs, slog.String("code", "ok"))...)
 		return nil

@@ -50,6 +50,8 @@ func codeOfKind(kind ctf.Kind) connect.Code {
 		return connect.CodeResourceExhausted
 	case ctf.Unavailable:
 		return connect.CodeUnavailable
+	case ctf.Unauthenticated:
+		return connect.CodeUnauthenticated
 	default:
 		return connect.CodeInternal
 	}

@@ -64,6 +64,31 @@ func TestEachCallIsLoggedOnce(t *testing.T) {
 	}
 }
 
+func TestCallsAreLoggedWithTheirTrace(t *testing.T) {
+	t.Parallel()
+	const id = "4bf92f3577b34da6a3ce929d0e0e4736"
+	for header, want := range map[string]any{
+		"00-" + id + "-00f067aa0ba902b7-01":                    id,
+		"cc-" + id + "-00f067aa0ba902b7-01-of-a-later-version": id,
+		"00-" + id: nil,
+		"00-" + strings.ToUpper(id) + "-00f067aa0ba902b7-01": nil,
+		"": nil,
+	} {
+		t.Run(header, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, serve.Options{Verbs: echo()})
+			s.do(t, http.MethodGet, "/api/v1/challenge/1", "", "Traceparent", header)
+			s.do(t, http.MethodPost, "/api.v1.challenge.ChallengeStore/RetrieveChallenge", "{}",
+				"Traceparent", header, "Content-Type", "application/json")
+			for _, line := range s.log.lines(t) {
+				if line["trace"] != want {
+					t.Errorf("the trace is %v", line["trace"])
+				}
+			}
+		})
+	}
+}
+
 func TestDrainWaitsForCalls(t *testing.T) {
 	t.Parallel()
 	b := newBlocking()

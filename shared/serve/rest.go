@@ -51,10 +51,7 @@ func newREST(ctx context.Context, calls http.Handler) (*rest, error) {
 		return nil, fmt.Errorf("connect REST to the calls: %w", err)
 	}
 	r := &rest{
-		mux: runtime.NewServeMux(
-			// An escaped slash is part of an id, not a separator.
-			runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptReserved),
-			runtime.WithIncomingHeaderMatcher(passHeader)),
+		mux:    newMux(),
 		conn:   conn,
 		server: newServer(calls),
 	}
@@ -64,6 +61,14 @@ func newREST(ctx context.Context, calls http.Handler) (*rest, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// newMux returns a mux that takes any id for a part of a path.
+func newMux() *runtime.ServeMux {
+	return runtime.NewServeMux(
+		// An escaped slash is part of an id, not a separator.
+		runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptReserved),
+		runtime.WithIncomingHeaderMatcher(passHeader))
 }
 
 func (r *rest) register(ctx context.Context) error {
@@ -86,18 +91,25 @@ func (r *rest) close() {
 
 // passHeader tells under which name a header reaches the calls.
 func passHeader(name string) (string, bool) {
-	if strings.EqualFold(name, "Idempotency-Key") {
-		return "idempotency-key", true
+	switch lower := strings.ToLower(name); lower {
+	case "idempotency-key", "traceparent", "tracestate":
+		return lower, true
 	}
 	return runtime.DefaultHeaderMatcher(name)
 }
 
 // ServeHTTP answers one REST request.
 func (r *rest) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	dispatch(r.mux, w, req, &limitedBody{ReadCloser: req.Body, left: maxMessage})
+}
+
+// dispatch has the mux answer a request whose address may hold any id. The
+// handlers get this body.
+func dispatch(mux *runtime.ServeMux, w http.ResponseWriter, req *http.Request, body io.ReadCloser) {
 	if query, err := url.QueryUnescape(req.URL.RawQuery); !utf8.ValidString(req.URL.Path) || err == nil && !utf8.ValidString(query) {
 		// It could not be put in a message.
-		_, marshaler := runtime.MarshalerForRequest(r.mux, req)
-		runtime.HTTPError(req.Context(), r.mux, marshaler, w, req, status.Error(codes.InvalidArgument, "the address is not valid UTF-8"))
+		_, marshaler := runtime.MarshalerForRequest(mux, req)
+		runtime.HTTPError(req.Context(), mux, marshaler, w, req, status.Error(codes.InvalidArgument, "the address is not valid UTF-8"))
 		return
 	}
 	escaped := *req.URL
@@ -106,8 +118,8 @@ func (r *rest) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	escaped.RawPath = req.URL.EscapedPath()
 	req = req.WithContext(req.Context()) // a copy, to be changed
 	req.URL = &escaped
-	req.Body = &limitedBody{ReadCloser: req.Body, left: maxMessage}
-	r.mux.ServeHTTP(w, req)
+	req.Body = body
+	mux.ServeHTTP(w, req)
 }
 
 var errBodyTooLong = errors.New("the request body is longer than 4 MiB")

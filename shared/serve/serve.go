@@ -38,6 +38,9 @@ const (
 type Options struct {
 	// Verbs are the calls of the API. One that is nil answers UNIMPLEMENTED.
 	Verbs Verbs
+	// Calls, if it is set, takes every call of the API, in all protocols, instead
+	// of Verbs. So a gateway is served.
+	Calls http.Handler
 	// Events are handlers of CloudEvents by path.
 	Events map[string]EventHandler
 	// Health tells whether the function can work. It is asked with a deadline
@@ -45,6 +48,11 @@ type Options struct {
 	Health func(context.Context) error
 	// Swagger serves the API document and its viewer under /swagger/.
 	Swagger bool
+	// Token, if it is set, is what every request must carry, as a Bearer token or
+	// as the password of HTTP Basic authentication. The health check is open to
+	// all, and so are Events: those who deliver them have no token, and an event
+	// only makes a function look at what is recorded.
+	Token string
 	// Version is what the health check tells of the function.
 	Version string
 	// Log takes a line for each call. Nil is [slog.Default].
@@ -64,14 +72,13 @@ func Run(ctx context.Context, l net.Listener, o Options) error {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	calls := newCalls(o)
-	rest, err := newREST(ctx, calls)
+	calls, end, err := newAPI(ctx, o)
 	if err != nil {
 		return err
 	}
-	defer rest.close()
+	defer end()
 
-	server := newServer(route(o, calls, rest))
+	server := newServer(route(o, calls))
 	server.ErrorLog = slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
@@ -108,6 +115,25 @@ func newServer(h http.Handler) *http.Server {
 	}
 }
 
+// newAPI returns the handler of all calls, and what ends it.
+func newAPI(ctx context.Context, o Options) (calls http.Handler, end func(), err error) {
+	if o.Calls != nil {
+		return o.Calls, func() {}, nil
+	}
+	rpc := newCalls(o)
+	rest, err := newREST(ctx, rpc)
+	if err != nil {
+		return nil, nil, err
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isREST(r) {
+			rest.ServeHTTP(w, r)
+			return
+		}
+		rpc.ServeHTTP(w, r)
+	}), rest.close, nil
+}
+
 // newCalls returns the handler of the RPC protocols.
 func newCalls(o Options) http.Handler {
 	e := edge{verbs: o.Verbs, log: o.Log}
@@ -131,9 +157,10 @@ func newCalls(o Options) http.Handler {
 
 // route finds the handler of a path. It is no [http.ServeMux], for that
 // redirects paths which are not clean, and ids may make them so.
-func route(o Options, calls, rest http.Handler) http.Handler {
+func route(o Options, calls http.Handler) http.Handler {
 	health := newHealth(o)
-	swagger := newSwagger()
+	calls = authenticate(o.Token, calls)
+	swagger := authenticate(o.Token, newSwagger())
 	events := make(map[string]http.Handler, len(o.Events))
 	for path, handle := range o.Events {
 		events[path] = newEventEndpoint(path, handle, o.Log)
@@ -141,8 +168,6 @@ func route(o Options, calls, rest http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.Path
 		switch {
-		case strings.HasPrefix(path, "/api/v1/"):
-			rest.ServeHTTP(w, r)
 		case path == "/healthcheck":
 			health.ServeHTTP(w, r)
 		case o.Swagger && strings.HasPrefix(path, "/swagger/"):
