@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,14 +15,18 @@ import (
 
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/mayfly-ctf/mayfly/shared/scenario"
+	"github.com/mayfly-ctf/mayfly/shared/sdk/manifest"
 )
 
 func newScenarioCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "scenario", Short: "Push scenarios to a registry", RunE: needSubcommand}
+	cmd := &cobra.Command{Use: "scenario", Short: "Begin, check, try and push scenarios", RunE: needSubcommand}
 	c := &client{format: formatTable}
 	c.bind(cmd)
 	c.registerOutput(cmd)
-	cmd.AddCommand(newScenarioTryCommand(c), newScenarioPushCommand(c))
+	cmd.AddCommand(
+		newScenarioInitCommand(), newScenarioLintCommand(c), newScenarioTryCommand(c), newScenarioPushCommand(c),
+		newScenarioSchemaCommand(),
+	)
 	return cmd
 }
 
@@ -29,7 +35,8 @@ func newScenarioPushCommand(c *client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "push DIR REF",
 		Short: "Push a directory as a scenario",
-		Long: `Push every file of a directory, with Pulumi.yaml at its top, to a registry.
+		Long: `Push every file of a directory, with mayfly.yaml or Pulumi.yaml at its top, to
+a registry. A mayfly.yaml with mistakes is refused: see 'mayfly scenario lint'.
 
 REF is registry/repository:tag. The login is that of --username and --password,
 or of $OCI_USERNAME, $OCI_PASSWORD and $OCI_REGISTRY, or of 'docker login'.
@@ -75,9 +82,29 @@ func (a *registryAccess) push(ctx context.Context, c *client, dir, reference str
 	if (a.username == "") != (a.password == "") {
 		return ctf.Scenario{}, usageError{"--username and --password go together"}
 	}
+	if err := refuseBroken(c, dir); err != nil {
+		return ctf.Scenario{}, err
+	}
 	return await(ctx, c, "pushing "+dir, workLimit, func(ctx context.Context) (ctf.Scenario, error) {
 		return scenario.Push(ctx, dir, reference, a.registries(reference))
 	})
+}
+
+// refuseBroken reports what is found in a directory whose manifest can't be
+// used. Of programs nothing is said here.
+func refuseBroken(c *client, dir string) error {
+	if !isFile(filepath.Join(dir, manifest.File)) {
+		return nil
+	}
+	found, err := lintScenario(dir)
+	if err != nil {
+		return err
+	}
+	if err := found.verdict(false); err != nil {
+		found.write(c.diagnostics)
+		return fmt.Errorf("%w; nothing was pushed", err)
+	}
+	return nil
 }
 
 func (a *registryAccess) registries(reference string) scenario.Registries {
