@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mayfly-ctf/mayfly/shared/sdk/manifest"
 )
 
 // A cache keeps content under its digest:
@@ -34,7 +36,8 @@ type cache struct {
 // An entry is what the cache knows of one content.
 type entry struct {
 	Project string `json:"project"`
-	// Program is the path of the program, relative to the entry.
+	// Program is the path of the program, relative to the entry; empty for a
+	// manifest.
 	Program string `json:"program"`
 	// Size is that of all files, in bytes.
 	Size int64 `json:"size"`
@@ -83,12 +86,16 @@ func (c *cache) open(ctx context.Context, d digest.Digest) (*Content, error) {
 	now := time.Now()
 	_ = os.Chtimes(pin.Name(), now, now) // the order of eviction is a hint
 	dir := c.path(d)
-	return &Content{
-		Dir:     filepath.Join(dir, filesDir),
-		Project: e.Project,
-		Binary:  filepath.Join(dir, e.Program),
-		unpin:   func() { _ = pin.Close() },
-	}, nil
+	content := &Content{
+		Dir:      filepath.Join(dir, filesDir),
+		Project:  e.Project,
+		Manifest: e.Program == "",
+		unpin:    func() { _ = pin.Close() },
+	}
+	if !content.Manifest {
+		content.Binary = filepath.Join(dir, e.Program)
+	}
+	return content, nil
 }
 
 // read returns the entry. One that somebody tampered with counts as absent.
@@ -101,7 +108,8 @@ func (c *cache) read(d digest.Digest) (entry, error) {
 	if err := json.Unmarshal(data, &e); err != nil {
 		return entry{}, fmt.Errorf("%w: damaged entry: %w", fs.ErrNotExist, err)
 	}
-	if _, err := os.Stat(filepath.Join(c.path(d), e.Program)); err != nil {
+	needed := cmp.Or(e.Program, filepath.Join(filesDir, manifest.File))
+	if _, err := os.Stat(filepath.Join(c.path(d), needed)); err != nil {
 		return entry{}, err
 	}
 	return e, nil

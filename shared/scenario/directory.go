@@ -30,6 +30,9 @@ func OpenDirectory(ctx context.Context, dir string) (_ *Content, err error) {
 	if err != nil {
 		return nil, ctf.ScenarioMismatch(dir, err.Error(), nil)
 	}
+	if p.manifest {
+		return &Content{Dir: files, Project: p.name, Manifest: true, unpin: func() {}}, nil
+	}
 	beside, err := os.MkdirTemp("", "mayfly-scenario-")
 	if err != nil {
 		return nil, fmt.Errorf("open the scenario: %w", err)

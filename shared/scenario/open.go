@@ -196,6 +196,10 @@ func (l *Library) prepare(ctx context.Context, s ctf.Scenario, dir string) (entr
 	if err != nil {
 		return entry{}, ctf.ScenarioMismatch(s.Reference, err.Error(), nil)
 	}
+	if p.manifest {
+		size, err := sizeOf(dir)
+		return entry{Project: p.name, Size: size}, err
+	}
 	program := path.Join(filesDir, p.binary)
 	if p.binary == "" {
 		program = built

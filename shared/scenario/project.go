@@ -10,6 +10,8 @@ import (
 	"regexp"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/mayfly-ctf/mayfly/shared/sdk/manifest"
 )
 
 const maxProjectFile = 1 << 20 // bytes
@@ -23,18 +25,28 @@ type project struct {
 	// binary is the prebuilt program, relative to the scenario's directory;
 	// empty if the scenario is Go source.
 	binary string
+	// manifest says that it is no program, but described in a manifest.
+	manifest bool
 }
 
-// readProject reads the project file in dir. Its errors are for the author.
+// readProject reads the project file or the manifest in dir. Its errors are for
+// the author.
 func readProject(dir *os.Root) (project, error) {
 	f, err := dir.Open("Pulumi.yaml")
 	if errors.Is(err, fs.ErrNotExist) {
 		f, err = dir.Open("Pulumi.yml")
 	}
-	if err != nil {
-		return project{}, errors.New("it has no Pulumi.yaml")
+	_, absent := dir.Lstat(manifest.File)
+	switch {
+	case err != nil && absent != nil:
+		return project{}, errors.New("it has no Pulumi.yaml and no " + manifest.File)
+	case err != nil:
+		return readManifest(dir)
 	}
 	defer f.Close()
+	if absent == nil {
+		return project{}, errors.New("it has both a Pulumi.yaml and a " + manifest.File + ": remove the one that does not count")
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxProjectFile+1))
 	if err != nil {
 		return project{}, fmt.Errorf("its Pulumi.yaml can't be read: %w", err)
@@ -52,6 +64,15 @@ func readProject(dir *os.Root) (project, error) {
 		}
 	}
 	return p, nil
+}
+
+// readManifest checks the manifest in dir and the files that it names.
+func readManifest(dir *os.Root) (project, error) {
+	m, err := manifest.LoadRoot(dir)
+	if err != nil {
+		return project{}, err
+	}
+	return project{name: m.Name(), manifest: true}, nil
 }
 
 func parseProject(data []byte) (project, error) {

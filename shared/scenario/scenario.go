@@ -1,7 +1,7 @@
 // Package scenario brings scenarios from OCI registries to this machine: it
 // resolves references, fetches and verifies content into a bounded cache on
 // disk, makes it runnable, and pushes directories. It knows OCI artifacts,
-// Pulumi project files and the Go toolchain; it never runs a scenario, and
+// Pulumi project files, manifests and the Go toolchain; it never runs a scenario, and
 // knows nothing of Pulumi's engine, of instances or of challenges.
 package scenario
 
@@ -96,10 +96,14 @@ func (l *Library) begin() bool {
 type Content struct {
 	// Dir is the absolute path of the directory with the scenario's files.
 	Dir string
-	// Project is the name in the Pulumi project file.
+	// Project is the name in the Pulumi project file or the manifest.
 	Project string
+	// Manifest says that the scenario is no program, but described by the
+	// manifest in Dir, which was found to be right.
+	Manifest bool
 	// Binary is the absolute path of the program to run; it may be executed. A
-	// program that was compiled here lies beside Dir, not in it.
+	// program that was compiled here lies beside Dir, not in it. It is empty for
+	// a manifest.
 	Binary string
 
 	unpin func()
