@@ -173,7 +173,7 @@ func (e *Engine) runProgram(ctx context.Context, p ctf.Program, j job, journal c
 		return outcome{}, err
 	}
 	defer content.Close()
-	if e.programs != nil {
+	if e.programs != nil && !content.Manifest {
 		select {
 		case e.programs <- struct{}{}:
 			defer func() { <-e.programs }()

@@ -64,7 +64,8 @@ type job struct {
 type programJob struct {
 	Dir     string `json:"dir"`
 	Project string `json:"project"`
-	Binary  string `json:"binary"`
+	// Binary is empty for a scenario that is no program.
+	Binary string `json:"binary"`
 	// Temporary is a scratch directory.
 	Temporary       string            `json:"temporary"`
 	Additional      map[string]string `json:"additional,omitempty"`

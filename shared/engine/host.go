@@ -62,6 +62,9 @@ func (h *host) Provider(_ *plugin.Context, d workspace.PluginDescriptor, _ env.E
 }
 
 func (h *host) LanguageRuntime(*plugin.Context, string) (plugin.LanguageRuntime, error) {
+	if p := h.operation.job.Program; p != nil && p.Binary == "" {
+		return &inProcess{operation: h.operation, engine: h.address}, nil
+	}
 	return &execRuntime{operation: h.operation, engine: h.address}, nil
 }
 

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "worker" {
 		os.Exit(engine.Work(context.Background(), engine.Providers{
 			"disk": func() (plugin.Provider, error) { return newDisk(os.Getenv("DISK")) },
-		}))
+		}, openScript))
 	}
 	if len(os.Args) > 1 && os.Args[1] == "parent" {
 		os.Exit(beParent(os.Args[2:]))

@@ -44,16 +44,16 @@ type Binder interface {
 // engine in its parent process orders, until that ends or lets it go. It
 // returns the exit code. It must be called once, in a process that was started
 // by an [Engine]: it talks over inherited descriptors and changes attributes of
-// the process.
-func Work(ctx context.Context, providers Providers) int {
-	if err := work(ctx, providers); err != nil {
+// the process. Without open there are only scenarios that are programs.
+func Work(ctx context.Context, providers Providers, open Open) int {
+	if err := work(ctx, providers, open); err != nil {
 		fmt.Fprintln(os.Stderr, "worker:", err)
 		return 1
 	}
 	return 0
 }
 
-func work(ctx context.Context, providers Providers) error {
+func work(ctx context.Context, providers Providers, open Open) error {
 	// A scenario program must neither inherit the pipes, nor what we inherited
 	// without knowing, nor read our memory.
 	if err := unix.CloseRange(ordersFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
@@ -63,7 +63,7 @@ func work(ctx context.Context, providers Providers) error {
 		return fmt.Errorf("make the process undumpable: %w", err)
 	}
 	s := &session{
-		providers: providers, acks: make(chan ack, 1),
+		providers: providers, open: open, acks: make(chan ack, 1),
 		orders: os.NewFile(ordersFD, "orders"), reports: os.NewFile(reportsFD, "reports"),
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -88,6 +88,7 @@ func work(ctx context.Context, providers Providers) error {
 // A session is the worker's end of the pipes.
 type session struct {
 	providers Providers
+	open      Open
 	orders    *os.File
 	reports   *os.File
 	writing   sync.Mutex

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 		options := kubernetes.Options{Cluster: cluster, Namespace: os.Args[2], ReadyTimeout: time.Minute}
 		os.Exit(engine.Work(context.Background(), engine.Providers{
 			kubernetes.Package: func() (plugin.Provider, error) { return kubernetes.NewProvider(options) },
-		}))
+		}, openManifest))
 	}
 	os.Exit(m.Run())
 }

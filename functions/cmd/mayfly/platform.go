@@ -14,6 +14,7 @@ import (
 	"github.com/mayfly-ctf/mayfly/shared/engine"
 	"github.com/mayfly-ctf/mayfly/shared/kubernetes"
 	"github.com/mayfly-ctf/mayfly/shared/process"
+	"github.com/mayfly-ctf/mayfly/shared/sdk/manifest"
 )
 
 // maxProcessOutput is how much of what a local process prints is kept, in
@@ -31,12 +32,15 @@ type platform struct {
 	Namespace string
 	// Policy is a file.
 	Policy string
+	// Manifests is what manifests do not say of the cluster.
+	Manifests manifest.Platform
 }
 
 func (p *platform) register(flags *pflag.FlagSet) {
 	flags.IntVar(&p.Processes.MaxProcesses, "max-processes", 500, "local processes that instances may run in all")
 	flags.BoolVar(&p.Kubernetes, "kubernetes", false, "let scenarios use the cluster of $KUBECONFIG, or of the pod that this runs in")
 	flags.StringVar(&p.Namespace, "kubernetes-target-namespace", "", "namespace of instances; empty is that of the connection")
+	flags.StringVar(&p.Manifests.Hostname, "hostname", "", "`host` that players connect to: the cluster's nodes, and the domain of ingresses; for scenarios without code")
 	flags.StringVar(&p.Policy, "kubernetes-policy", "", "`file` with what scenarios may make on the cluster; see shared/docs/policy.md")
 }
 
@@ -87,6 +91,15 @@ func (p platform) providers() (engine.Providers, error) {
 	}
 	providers[kubernetes.Package] = func() (plugin.Provider, error) { return kubernetes.NewProvider(options) }
 	return providers, nil
+}
+
+// openManifest returns what the manifest in a directory describes.
+func (p platform) openManifest(dir string) (engine.Describe, error) {
+	m, err := manifest.Load(dir)
+	if err != nil {
+		return nil, err
+	}
+	return m.Factory(p.Manifests).Describe, nil
 }
 
 // cluster returns how providers reach the cluster.

@@ -27,7 +27,7 @@ func newWorkerCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			os.Exit(engine.Work(cmd.Context(), providers))
+			os.Exit(engine.Work(cmd.Context(), providers, p.openManifest))
 			return nil
 		},
 	}
