@@ -156,13 +156,16 @@ func checkResources(f *faults, field string, c Container) {
 	}{{"Requests", c.Requests}, {"Limits", c.Limits}} {
 		for _, name := range sortedKeys(part.quantities) {
 			at := field + "." + part.name + "[" + name + "]"
+			if part.quantities[name] == None {
+				continue
+			}
 			n, err := quantity(part.quantities[name])
 			switch {
 			case err != nil:
 				f.add(at, "%v", err)
 			case name == "memory" && n < smallest:
 				f.add(at, "%s is less than any program needs: memory is counted in bytes, such as 256Mi", part.quantities[name])
-			case part.name == "Requests" && c.Limits[name] != "" && compare(part.quantities[name], c.Limits[name]) > 0:
+			case part.name == "Requests" && c.Limits[name] != "" && c.Limits[name] != None && compare(part.quantities[name], c.Limits[name]) > 0:
 				f.add(at, "%s is more than the limit of %s", part.quantities[name], c.Limits[name])
 			}
 		}

@@ -41,7 +41,7 @@ type Container struct {
 	// "ephemeral-storage". Not given, they are 50m, 64Mi and 16Mi.
 	Requests map[string]string
 	// Limits are what it can't go beyond. Not given, they are 500m, 256Mi and
-	// 256Mi.
+	// 256Mi. [None] takes one of these away, or one of the requests.
 	Limits map[string]string
 	// Replicas is how many run; 0 is 1.
 	Replicas int

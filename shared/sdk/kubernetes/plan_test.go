@@ -238,6 +238,57 @@ func TestPlanNames(t *testing.T) {
 	}
 }
 
+// A default gives way to what is said, and to none.
+func TestPlanResources(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ requests, limits, wantRequests, wantLimits map[string]string }{
+		"defaults": {nil, nil,
+			map[string]string{"cpu": "50m", "memory": "64Mi", "ephemeral-storage": "16Mi"},
+			map[string]string{"cpu": "500m", "memory": "256Mi", "ephemeral-storage": "256Mi"}},
+		"more and less": {map[string]string{"memory": "1Gi"}, map[string]string{"cpu": "10m"},
+			map[string]string{"cpu": "10m", "memory": "1Gi", "ephemeral-storage": "16Mi"},
+			map[string]string{"cpu": "10m", "memory": "1Gi", "ephemeral-storage": "256Mi"}},
+		"no limit": {map[string]string{"memory": "1Gi"}, map[string]string{"cpu": k8s.None, "memory": k8s.None},
+			map[string]string{"cpu": "50m", "memory": "1Gi", "ephemeral-storage": "16Mi"},
+			map[string]string{"ephemeral-storage": "256Mi"}},
+		"no request": {map[string]string{"cpu": k8s.None, "memory": k8s.None}, nil,
+			map[string]string{"ephemeral-storage": "16Mi"},
+			map[string]string{"cpu": "500m", "memory": "256Mi", "ephemeral-storage": "256Mi"}},
+	} {
+		c := node(k8s.PortBinding{Port: 80, ExposeType: k8s.ExposeNodePort})
+		c.Requests, c.Limits = tc.requests, tc.limits
+		for _, o := range planned(t, monopod(c)).Objects {
+			if o.Kind() != "Deployment" {
+				continue
+			}
+			want := map[string]any{"requests": tc.wantRequests, "limits": tc.wantLimits}
+			if got := containerOf(t, o)["resources"]; !equal(t, got, want) {
+				t.Errorf("%s: resources = %v, want %v", name, got, want)
+			}
+		}
+	}
+}
+
+// containerOf is the container of a Deployment.
+func containerOf(t *testing.T, o k8s.Object) map[string]any {
+	t.Helper()
+	text, err := json.Marshal(o.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var deployment struct {
+		Spec struct {
+			Template struct {
+				Spec struct{ Containers []map[string]any }
+			}
+		}
+	}
+	if err := json.Unmarshal(text, &deployment); err != nil {
+		t.Fatal(err)
+	}
+	return deployment.Spec.Template.Spec.Containers[0]
+}
+
 // Two components of one instance that differ in their label select none of each
 // other's pods.
 func TestPlanLabelsSeparate(t *testing.T) {

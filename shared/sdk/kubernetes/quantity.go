@@ -8,6 +8,10 @@ import (
 	"strings"
 )
 
+// None in the place of a quantity leaves a request or limit out that is there
+// by default. Without a request Kubernetes takes the limit for one.
+const None = "none"
+
 // defaults are the requests and limits of a container that says nothing.
 func defaults() (requests, limits map[string]string) {
 	return map[string]string{"cpu": "50m", "memory": "64Mi", "ephemeral-storage": "16Mi"},
@@ -20,17 +24,20 @@ func defaults() (requests, limits map[string]string) {
 func (c Container) resources() map[string]any {
 	requests, limits := defaults()
 	for name, limit := range limits {
-		if asked, ok := c.Requests[name]; ok && compare(asked, limit) > 0 {
+		if asked, ok := c.Requests[name]; ok && asked != None && compare(asked, limit) > 0 {
 			limits[name] = asked
 		}
 	}
 	maps.Copy(limits, c.Limits)
 	for name, request := range requests {
-		if compare(request, limits[name]) > 0 {
+		if limits[name] != None && compare(request, limits[name]) > 0 {
 			requests[name] = limits[name]
 		}
 	}
 	maps.Copy(requests, c.Requests)
+	none := func(_, quantity string) bool { return quantity == None }
+	maps.DeleteFunc(requests, none)
+	maps.DeleteFunc(limits, none)
 	return map[string]any{"requests": texts(requests), "limits": texts(limits)}
 }
 
