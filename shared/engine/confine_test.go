@@ -63,7 +63,7 @@ func TestProgramIsConfined(t *testing.T) {
 	s := newSite(t)
 	p := program(ctf.NewIdentity(), "mode", "probe", "address", listener.Addr().String(), "socket", path)
 	result := s.mustUp(t, p, newLedger())
-	if diff := cmp.Diff([]string{"write its temporary directory", "read its own directory"}, result.Flags); diff != "" {
+	if diff := cmp.Diff([]string{"write its temporary directory", "listen", "read its own directory"}, result.Flags); diff != "" {
 		t.Errorf("what the program could do (-want +got)\n%s", diff)
 	}
 }

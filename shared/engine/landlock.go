@@ -44,7 +44,8 @@ func landlockABI() int {
 
 // confine restricts the calling thread, and every process started from it, for
 // ever: to read and run what is in the program's directory and the system's
-// libraries, to write to its temporary directory, and to connect to its ports.
+// libraries, to write to its temporary directory, to connect to its ports, and
+// to listen for the engine, which calls its transformations.
 // It must be called on a locked thread that is never unlocked. Where the kernel has no Landlock, only new privileges, sockets other
 // than TCP's and leaving the process group are forbidden; see filterCalls for
 // the ticket.
@@ -77,9 +78,13 @@ func confine(p program, ticket uint32) error {
 	}
 	if attr.Access_net != 0 {
 		for _, port := range p.ports {
-			if err := allowPort(ruleset, port); err != nil {
+			if err := allowPort(ruleset, port, unix.LANDLOCK_ACCESS_NET_CONNECT_TCP); err != nil {
 				return err
 			}
+		}
+		// Port 0 is any that the kernel chooses.
+		if err := allowPort(ruleset, 0, unix.LANDLOCK_ACCESS_NET_BIND_TCP); err != nil {
+			return err
 		}
 	}
 	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_RESTRICT_SELF, fd, 0, 0); errno != 0 {
@@ -135,8 +140,8 @@ func allowPath(ruleset int, path string, rights uint64) error {
 	return nil
 }
 
-func allowPort(ruleset int, port uint16) error {
-	rule := struct{ access, port uint64 }{unix.LANDLOCK_ACCESS_NET_CONNECT_TCP, uint64(port)}
+func allowPort(ruleset int, port uint16, access uint64) error {
+	rule := struct{ access, port uint64 }{access, uint64(port)}
 	_, _, errno := unix.Syscall6(unix.SYS_LANDLOCK_ADD_RULE,
 		uintptr(ruleset), ruleNetPort, uintptr(unsafe.Pointer(&rule)), 0, 0, 0)
 	if errno != 0 {

@@ -28,7 +28,8 @@ const (
 
 // A program is one run of a scenario's binary, confined: it reads its own
 // directory and the system's libraries, writes a little to a temporary
-// directory, connects to its two ports, and does nothing else.
+// directory, connects to its two ports, listens for the engine, and does nothing
+// else.
 type program struct {
 	binary, dir string
 	temporary   scratch

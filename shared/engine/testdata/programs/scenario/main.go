@@ -208,6 +208,8 @@ func probe(ctx *pulumi.Context, additional map[string]string) error {
 	try("connect to a path", err)
 	_, err = net.Listen("tcp", "127.0.0.1:0")
 	try("listen", err)
+	_, err = net.Listen("tcp", "127.0.0.1:18080")
+	try("listen where it likes", err)
 	try("signal the worker", unix.Kill(os.Getppid(), 0))
 	try("start a program in another session", spawn(&syscall.SysProcAttr{Setsid: true}))
 	try("start a program in another group", spawn(&syscall.SysProcAttr{Setpgid: true}))
