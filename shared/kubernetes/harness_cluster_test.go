@@ -3,35 +3,24 @@
 package kubernetes_test
 
 import (
-	"archive/tar"
-	"bytes"
-	"cmp"
-	"compress/gzip"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pulumi/pulumi/pkg/v3/resource/plugin"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/client-go/tools/clientcmd"
-	"oras.land/oras-go/v2/registry/remote"
 	"sigs.k8s.io/yaml"
 
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/mayfly-ctf/mayfly/shared/kubernetes"
+	"github.com/mayfly-ctf/mayfly/shared/kubernetes/clustertest"
 )
 
 // A bench is a namespace of a real cluster, with one instance's provider.
@@ -46,25 +35,10 @@ type bench struct {
 
 func newBench(t *testing.T, change ...func(*kubernetes.Options)) *bench {
 	t.Helper()
-	if os.Getenv("KUBECONFIG") == "" {
-		t.Fatal("these tests need a cluster: set KUBECONFIG")
-	}
 	cluster, err := kubernetes.Connect("")
 	ok(t, err)
-	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG"))
-	ok(t, err)
-	config.QPS = -1
-	objects, err := dynamic.NewForConfig(config)
-	ok(t, err)
-	b := &bench{t: t, objects: objects, identity: random(), namespace: "test-" + random()}
-	space := &unstructured.Unstructured{Object: map[string]any{
-		"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": b.namespace},
-	}}
-	_, err = b.at("namespaces", "").Create(t.Context(), space, metav1.CreateOptions{})
-	ok(t, err)
-	t.Cleanup(func() {
-		ok(t, b.at("namespaces", "").Delete(context.Background(), b.namespace, metav1.DeleteOptions{}))
-	})
+	site := clustertest.New(t)
+	b := &bench{t: t, objects: site.Objects, identity: random(), namespace: site.Namespace()}
 	b.options = kubernetes.Options{Cluster: cluster, Namespace: b.namespace, ReadyTimeout: time.Minute}
 	for _, c := range change {
 		c(&b.options)
@@ -187,52 +161,6 @@ func random() string {
 	b := make([]byte, 8)
 	_, _ = rand.Read(b)
 	return hex.EncodeToString(b)
-}
-
-// image builds the test's program and pushes it to the cluster's registry.
-func image(t *testing.T) string {
-	t.Helper()
-	binary := filepath.Join(t.TempDir(), "program")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "./testdata/program")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	program, err := os.ReadFile(binary)
-	ok(t, err)
-	var raw, layer bytes.Buffer
-	archive := tar.NewWriter(&raw)
-	ok(t, archive.WriteHeader(&tar.Header{Name: "program", Mode: 0o755, Size: int64(len(program))}))
-	_, err = archive.Write(program)
-	ok(t, err)
-	ok(t, archive.Close())
-	packed := gzip.NewWriter(&layer)
-	_, err = packed.Write(raw.Bytes())
-	ok(t, err)
-	ok(t, packed.Close())
-
-	host := cmp.Or(os.Getenv("MAYFLY_TEST_REGISTRY"), "10.99.0.1:5000")
-	repository, err := remote.NewRepository(host + "/mayfly/program")
-	ok(t, err)
-	repository.PlainHTTP = true
-	push := func(mediaType string, content []byte) ocispec.Descriptor {
-		d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(content), Size: int64(len(content))}
-		ok(t, repository.Push(t.Context(), d, bytes.NewReader(content)))
-		return d
-	}
-	config, err := json.Marshal(ocispec.Image{
-		Platform: ocispec.Platform{Architecture: "amd64", OS: "linux"},
-		Config:   ocispec.ImageConfig{Entrypoint: []string{"/program"}},
-		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromBytes(raw.Bytes())}},
-	})
-	ok(t, err)
-	manifest := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest}
-	manifest.SchemaVersion = 2
-	manifest.Config = push(ocispec.MediaTypeImageConfig, config)
-	manifest.Layers = []ocispec.Descriptor{push(ocispec.MediaTypeImageLayerGzip, layer.Bytes())}
-	body, err := json.Marshal(manifest)
-	ok(t, err)
-	return host + "/mayfly/program@" + push(ocispec.MediaTypeImageManifest, body).Digest.String()
 }
 
 func contains(t *testing.T, text string, parts ...string) {

@@ -121,11 +121,14 @@ func TestForeign(t *testing.T) {
 func TestImmutable(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
+	spare := b.create("core/v1:Service", "spare", "spec: {ports: [{port: 80}]}")
+	address := spare.outputs["spec"].ObjectValue()["clusterIP"].StringValue()
+	b.delete(spare)
 	cases := []struct{ token, name, before, after string }{
 		{"core/v1:ConfigMap", "fixed", "immutable: true\ndata: {a: one}", "immutable: true\ndata: {a: two}"},
 		{"core/v1:Secret", "kind", "type: Opaque\nstringData: {username: u, password: p}",
 			"type: kubernetes.io/basic-auth\nstringData: {username: u, password: p}"},
-		{"core/v1:Service", "ip", "spec: {clusterIP: None, selector: {app: x}, ports: [{port: 80}]}", "spec: {clusterIP: 10.96.77.7, selector: {app: x}, ports: [{port: 80}]}"},
+		{"core/v1:Service", "ip", "spec: {clusterIP: None, selector: {app: x}, ports: [{port: 80}]}", "spec: {clusterIP: " + address + ", selector: {app: x}, ports: [{port: 80}]}"},
 		{"core/v1:PersistentVolumeClaim", "claim",
 			"spec: {storageClassName: none, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}",
 			"spec: {storageClassName: none, accessModes: [ReadWriteMany], resources: {requests: {storage: 1Mi}}}"},

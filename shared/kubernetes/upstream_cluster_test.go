@@ -4,7 +4,6 @@ package kubernetes_test
 
 import (
 	"context"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -20,6 +19,7 @@ import (
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/mayfly-ctf/mayfly/shared/engine"
 	"github.com/mayfly-ctf/mayfly/shared/kubernetes"
+	"github.com/mayfly-ctf/mayfly/shared/kubernetes/clustertest"
 	"github.com/mayfly-ctf/mayfly/shared/scenario"
 	"github.com/mayfly-ctf/mayfly/shared/scenario/registry"
 )
@@ -116,10 +116,14 @@ func TestUpstreamScenarios(t *testing.T) {
 	b := newBench(t)
 	program := image(t)
 	s := newStage(t, b.namespace)
-	for _, kind := range []string{"plain", "nodeport", "ingress", "multipod", "group"} {
+	door := findDoor(t)
+	for _, kind := range []string{"plain", "nodeport", "ingress", "multipod", "kompose", "group"} {
 		t.Run(kind, func(t *testing.T) {
 			l := &ledger{}
-			p := ctf.Program{Scenario: s.one, Additional: map[string]string{"kind": kind, "image": program, "answer": "one"}}
+			p := ctf.Program{Scenario: s.one, Additional: map[string]string{
+				"kind": kind, "image": program, "answer": "one", "host": clustertest.New(t).NodeAddress(),
+				"domain": "games.example", "ingressNamespace": door.namespace, "ingressLabels": door.labels,
+			}}
 			p.Instance = ctf.InstanceKey{
 				Challenge: ctf.ChallengeKey{Tenant: ctf.DefaultTenant, ID: "web/one"}, Identity: ctf.NewIdentity(),
 			}
@@ -131,7 +135,7 @@ func TestUpstreamScenarios(t *testing.T) {
 				ok(t, err)
 				took := time.Since(began)
 				ok(t, l.Rebase(t.Context(), result.Base))
-				eventually(t, result.ConnectionInfo+" answers "+want, func() bool { return play(result.ConnectionInfo) == want })
+				eventually(t, result.ConnectionInfo+" answers "+want, func() bool { return door.play(result.ConnectionInfo) == want })
 				t.Logf("up in %v: %s", took, result.ConnectionInfo)
 			}
 			answers := []string{"one", "two"}
@@ -149,28 +153,9 @@ func TestUpstreamScenarios(t *testing.T) {
 			began := time.Now()
 			ok(t, s.Down(t.Context(), p.Instance, l.held, l))
 			t.Logf("down in %v", time.Since(began))
-			left(t, b, p.Instance.Identity)
+			nothingLeft(t, p.Instance.Identity)
 		})
 	}
-}
-
-// play asks as a player would; names of games are served by the ingress.
-func play(url string) string {
-	request, err := http.NewRequest(http.MethodGet, url, nil)
-	if err != nil {
-		return err.Error()
-	}
-	if strings.HasSuffix(request.URL.Host, ".cluster.test") {
-		request.Host, request.URL.Host = request.URL.Host, "10.96.0.80"
-	}
-	response, err := (&http.Client{Timeout: time.Second}).Do(request)
-	if err != nil {
-		return err.Error()
-	}
-	defer response.Body.Close()
-	body := make([]byte, 200)
-	n, _ := response.Body.Read(body)
-	return string(body[:n])
 }
 
 // labelled fails unless the instance's services say whose they are.
@@ -184,21 +169,6 @@ func labelled(t *testing.T, b *bench, key ctf.InstanceKey) {
 	for _, o := range list.Items {
 		if o.GetLabels()[kubernetes.LabelTenant] != "default" || o.GetAnnotations()["mayfly.dev/challenge"] != "web/one" {
 			t.Errorf("%s has labels %v, annotations %v", o.GetName(), o.GetLabels(), o.GetAnnotations())
-		}
-	}
-}
-
-// left fails if anything with the instance's label is there.
-func left(t *testing.T, b *bench, identity ctf.Identity) {
-	t.Helper()
-	for _, plural := range []string{
-		"configmaps", "secrets", "services", "pods", "persistentvolumeclaims", "namespaces",
-		"deployments", "statefulsets", "jobs", "ingresses", "networkpolicies",
-	} {
-		list, err := b.at(plural, "").List(t.Context(), metav1.ListOptions{LabelSelector: kubernetes.LabelIdentity + "=" + string(identity)})
-		ok(t, err)
-		for _, o := range list.Items {
-			t.Errorf("left: %s %s/%s", o.GetKind(), o.GetNamespace(), o.GetName())
 		}
 	}
 }

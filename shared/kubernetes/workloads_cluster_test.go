@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/mayfly-ctf/mayfly/shared/kubernetes"
+	"github.com/mayfly-ctf/mayfly/shared/kubernetes/clustertest"
 )
 
 // deployment is one whose container does what args say.
@@ -45,7 +46,7 @@ func TestDeployment(t *testing.T) {
 	m := b.create("apps/v1:Deployment", "web", deployment(program, "env: [{name: ANSWER, value: one}]\n        "+ready))
 	service := b.create("core/v1:Service", "door", "spec: {type: NodePort, selector: {app: web}, ports: [{port: 8080}]}")
 	port := service.outputs["spec"].ObjectValue()["ports"].ArrayValue()[0].ObjectValue()["nodePort"].NumberValue()
-	url := fmt.Sprintf("http://10.99.0.1:%d/", int(port))
+	url := fmt.Sprintf("http://%s:%d/", clustertest.New(t).NodeAddress(), int(port))
 	if answer := eventuallyGet(t, url); answer != "one" {
 		t.Errorf("answered %q", answer)
 	}
@@ -90,7 +91,7 @@ func eventuallyGet(t *testing.T, url string) (answer string) {
 // is kept in the state.
 func TestFailure(t *testing.T) {
 	t.Parallel()
-	program := image(t)
+	program, nowhere := image(t), clustertest.Registry(t)+"/nowhere:1"
 	limit := func(d time.Duration) func(*kubernetes.Options) {
 		return func(o *kubernetes.Options) { o.ReadyTimeout = d }
 	}
@@ -99,7 +100,7 @@ func TestFailure(t *testing.T) {
 		limit             time.Duration
 		says              []string
 	}{
-		{"no image", "10.99.0.1:5000/nowhere:1", "", time.Minute, []string{"10.99.0.1:5000/nowhere:1", "can't be pulled", "not found"}},
+		{"no image", nowhere, "", time.Minute, []string{nowhere, "can't be pulled", "not found"}},
 		{"no command", program, "command: [/nothing]", time.Minute, []string{"container main can't be started", "no such file"}},
 		{"crash", program, "args: [crash]\n        readinessProbe: {httpGet: {port: 8080}}", 8 * time.Second, []string{"container main", "exit code 3", "the database is on fire"}},
 		{"no room", program, "resources: {requests: {cpu: 1000}}", 3 * time.Second, []string{"no node has room for it", "Insufficient cpu"}},

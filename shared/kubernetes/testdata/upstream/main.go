@@ -16,12 +16,10 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/pulumi"
 )
 
-const host = "10.99.0.1"
-
 func main() {
 	sdk.Run(func(req *sdk.Request, resp *sdk.Response, opts ...pulumi.ResourceOption) error {
 		deploy := map[string]func(*sdk.Request, *sdk.Response, ...pulumi.ResourceOption) error{
-			"nodeport": monopod, "ingress": monopod, "multipod": multipod, "group": group, "plain": plain,
+			"nodeport": monopod, "ingress": monopod, "multipod": multipod, "kompose": kompose, "group": group, "plain": plain,
 		}[req.Config.Additional["kind"]]
 		if deploy == nil {
 			return fmt.Errorf("no kind %q", req.Config.Additional["kind"])
@@ -40,13 +38,17 @@ func container(req *sdk.Request, expose k8s.ExposeType) k8s.ContainerArgs {
 }
 
 func monopod(req *sdk.Request, resp *sdk.Response, opts ...pulumi.ResourceOption) error {
-	expose, hostname := k8s.ExposeNodePort, host
+	expose, hostname, proxy := k8s.ExposeNodePort, req.Config.Additional["host"], pulumi.StringMap{}
 	if req.Config.Additional["kind"] == "ingress" {
-		expose, hostname = k8s.ExposeIngress, "games.cluster.test"
+		expose, hostname = k8s.ExposeIngress, req.Config.Additional["domain"]
+		for _, label := range strings.Split(req.Config.Additional["ingressLabels"], ",") {
+			key, value, _ := strings.Cut(label, "=")
+			proxy[key] = pulumi.String(value)
+		}
 	}
 	pod, err := k8s.NewExposedMonopod(req.Ctx, "web", &k8s.ExposedMonopodArgs{
 		Identity: pulumi.String(req.Config.Identity), Hostname: pulumi.String(hostname), Container: container(req, expose),
-		IngressNamespace: pulumi.String("traefik"), IngressLabels: pulumi.StringMap{"app": pulumi.String("traefik")},
+		IngressNamespace: pulumi.String(req.Config.Additional["ingressNamespace"]), IngressLabels: proxy,
 	}, opts...)
 	if err != nil {
 		return err
@@ -59,7 +61,7 @@ func multipod(req *sdk.Request, resp *sdk.Response, opts ...pulumi.ResourceOptio
 	front, back := container(req, k8s.ExposeNodePort), container(req, k8s.ExposeInternal)
 	front.Envs = k8s.PrinterMap{"ANSWER": k8s.NewPrinter("ask %s", "back")}
 	pods, err := k8s.NewExposedMultipod(req.Ctx, "net", &k8s.ExposedMultipodArgs{
-		Identity: pulumi.String(req.Config.Identity), Hostname: pulumi.String(host),
+		Identity: pulumi.String(req.Config.Identity), Hostname: pulumi.String(req.Config.Additional["host"]),
 		Containers: k8s.ContainerMap{"front": front, "back": back},
 		Rules:      k8s.RuleArray{k8s.RuleArgs{From: pulumi.String("front"), To: pulumi.String("back"), On: pulumi.Int(8080)}},
 	}, opts...)
@@ -70,8 +72,28 @@ func multipod(req *sdk.Request, resp *sdk.Response, opts ...pulumi.ResourceOptio
 	return nil
 }
 
+func kompose(req *sdk.Request, resp *sdk.Response, opts ...pulumi.ResourceOption) error {
+	text := strings.NewReplacer("IMAGE", req.Config.Additional["image"], "WORD", req.Config.Additional["answer"]).Replace(`
+services:
+  web:
+    image: IMAGE
+    environment: {ANSWER: WORD}
+    ports: ["8080:8080"]
+`)
+	k, err := k8s.NewKompose(req.Ctx, "compose", &k8s.KomposeArgs{
+		Identity: pulumi.String(req.Config.Identity), Hostname: pulumi.String(req.Config.Additional["host"]),
+		YAML:  pulumi.String(text),
+		Ports: k8s.PortBindingMapArray{"web": {k8s.PortBindingArgs{Port: pulumi.Int(8080), ExposeType: k8s.ExposeNodePort}}},
+	}, opts...)
+	if err != nil {
+		return err
+	}
+	resp.ConnectionInfo = pulumi.Sprintf("http://%s", k.URLs.MapIndex(pulumi.String("web")).MapIndex(pulumi.String("8080/TCP")))
+	return nil
+}
+
 // group puts objects written in YAML into a namespace of the instance, and
-// looks for the service among them, as NewKompose of the SDK does.
+// looks for the service among them.
 func group(req *sdk.Request, resp *sdk.Response, opts ...pulumi.ResourceOption) error {
 	identity := pulumi.String(req.Config.Identity)
 	namespace, err := corev1.NewNamespace(req.Ctx, "namespace", &corev1.NamespaceArgs{
@@ -118,7 +140,7 @@ status: {}
 		return errors.New("no service among the resources")
 	}
 	ports := service.Spec.Ports()
-	resp.ConnectionInfo = pulumi.Sprintf("http://%s:%d", host, ports.Index(pulumi.Int(0)).NodePort().Elem())
+	resp.ConnectionInfo = pulumi.Sprintf("http://%s:%d", req.Config.Additional["host"], ports.Index(pulumi.Int(0)).NodePort().Elem())
 	return nil
 }
 
@@ -147,6 +169,6 @@ func plain(req *sdk.Request, resp *sdk.Response, opts ...pulumi.ResourceOption) 
 	if err != nil {
 		return err
 	}
-	resp.ConnectionInfo = pulumi.Sprintf("http://%s:%d", host, service.Spec.Ports().Index(pulumi.Int(0)).NodePort().Elem())
+	resp.ConnectionInfo = pulumi.Sprintf("http://%s:%d", req.Config.Additional["host"], service.Spec.Ports().Index(pulumi.Int(0)).NodePort().Elem())
 	return nil
 }
