@@ -83,8 +83,14 @@ func (b *builder) parse(at path, text string, allowed ...string) (template, bool
 	ok := true
 	for _, p := range t {
 		if p.of != "" && !slices.Contains(allowed, p.of) {
-			message, fix := p.String()+" is no placeholder here", "there are "+strings.Join(shapes(allowed), ", ")
-			b.fail(at, "placeholder", message, fix+"; write $${ for the characters ${ themselves")
+			fix := "there are " + strings.Join(shapes(allowed), ", ") + "; write $${ for the characters ${ themselves"
+			for _, kind := range allowed {
+				if near(p.of, kind) {
+					fix = "did you mean " + piece{of: kind, name: p.name}.String() + "?"
+					break
+				}
+			}
+			b.fail(at, "placeholder", p.String()+" is no placeholder here", fix)
 			ok = false
 		}
 	}

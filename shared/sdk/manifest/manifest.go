@@ -54,7 +54,7 @@ func parse(data []byte) (*Manifest, []Finding, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	faults := append(t.faults, s.check(t.value)...)
+	faults := append(t.faults, s.check(t)...)
 	m := &Manifest{tree: t}
 	// What can't be decoded is no news: the schema says it better.
 	_ = t.root.Decode(&m.doc)
@@ -70,7 +70,7 @@ func parse(data []byte) (*Manifest, []Finding, error) {
 // of it: then the other one is likely to follow from it.
 func covered(f fault, structure []fault) bool {
 	for _, s := range structure {
-		if s.at.within(f.at) || f.at.within(s.at) && len(s.at) > 0 && s.rule != "missing-key" {
+		if s.at.within(f.at) || f.at.within(s.at) && len(s.at) > 0 && !s.key {
 			return true
 		}
 	}

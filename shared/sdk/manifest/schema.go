@@ -10,6 +10,7 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+	"go.yaml.in/yaml/v3"
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
 )
@@ -26,6 +27,7 @@ type shape struct {
 	source   any
 	compiled *jsonschema.Schema
 	printer  *message.Printer
+	keys     map[string]*yaml.Node // of the tree that is checked
 }
 
 func newShape() (*shape, error) {
@@ -45,13 +47,37 @@ func newShape() (*shape, error) {
 	return &shape{source: source, compiled: compiled, printer: message.NewPrinter(language.English)}, nil
 }
 
-// check returns where a value is not as the schema has it.
-func (s *shape) check(value any) []fault {
+// check returns where a tree is not as the schema has it.
+func (s *shape) check(t *tree) []fault {
 	var failed *jsonschema.ValidationError
-	if !errors.As(s.compiled.Validate(value), &failed) {
+	if !errors.As(s.compiled.Validate(t.value), &failed) {
 		return nil
 	}
-	return s.faults(failed)
+	s.keys = t.keys
+	known := func(f fault) bool {
+		return slices.ContainsFunc(t.faults, func(other fault) bool { return slices.Equal(other.at, f.at) })
+	}
+	return slices.DeleteFunc(s.faults(failed), known)
+}
+
+// misnamed are the keys that a name is wrong for. The error does not tell where
+// they are: the place of its schema has the key above.
+func (s *shape) misnamed(e *jsonschema.ValidationError, name string) []fault {
+	steps := strings.Split(e.SchemaURL, "/")
+	above := steps[max(0, len(steps)-2)]
+	var found []fault
+	for id := range s.keys {
+		at := path(strings.Split(id, "\x00"))
+		if len(at) < 2 || at[len(at)-1] != name || at[len(at)-2] != above {
+			continue
+		}
+		f := fault{at: at, key: true, rule: "name", message: fmt.Sprintf("%.100q is no name for it", name)}
+		if len(e.Causes) > 0 {
+			f.fix = s.explain(e.Causes[0])
+		}
+		found = append(found, f)
+	}
+	return found
 }
 
 // faults are those of the leaves, which say what is wrong.
@@ -68,16 +94,12 @@ func (s *shape) faults(e *jsonschema.ValidationError) []fault {
 		}
 		return found
 	case *kind.PropertyNames:
-		f := fault{at: at.child(k.Property), key: true, rule: "name", message: fmt.Sprintf("%.100q is no name for it", k.Property)}
-		if len(e.Causes) > 0 {
-			f.fix = s.explain(e.Causes[0])
-		}
-		return []fault{f}
+		return s.misnamed(e, k.Property)
 	case *kind.Required:
 		var found []fault
 		for _, name := range k.Missing {
 			found = append(found, fault{
-				at: at, key: true, rule: "missing-key", message: name + " is missing", fix: s.describe(e.SchemaURL, name),
+				at: at.child(name), rule: "missing-key", message: "it is missing", fix: s.describe(e.SchemaURL, name),
 			})
 		}
 		return found
@@ -93,7 +115,21 @@ func (s *shape) faults(e *jsonschema.ValidationError) []fault {
 		}
 		return found
 	}
-	return []fault{{at: at, rule: "value", message: s.explain(e)}}
+	return []fault{{at: at, rule: "value", message: s.explain(e), fix: advice(e.ErrorKind)}}
+}
+
+// advice names the value that was probably meant.
+func advice(k jsonschema.ErrorKind) string {
+	wrong, ok := k.(*kind.Enum)
+	if !ok {
+		return ""
+	}
+	for _, want := range wrong.Want {
+		if near(fmt.Sprint(wrong.Got), fmt.Sprint(want)) {
+			return fmt.Sprintf("did you mean %v?", want)
+		}
+	}
+	return ""
 }
 
 // explain says in one line what is wrong with a value.
@@ -107,11 +143,17 @@ func (s *shape) explain(e *jsonschema.ValidationError) string {
 			return text
 		}
 	case *kind.Type:
-		got := k.Got
-		if got == "null" {
-			got = "nothing"
+		var want []string
+		for _, name := range k.Want {
+			want = append(want, spoken(name))
 		}
-		return fmt.Sprintf("it must be %s, and is %s", choice(k.Want), got)
+		return fmt.Sprintf("it must be %s, and is %s", choice(want), spoken(k.Got))
+	case *kind.Minimum:
+		return fmt.Sprintf("it must be at least %s, and is %s", k.Want.RatString(), k.Got.RatString())
+	case *kind.Maximum:
+		return fmt.Sprintf("it must be at most %s, and is %s", k.Want.RatString(), k.Got.RatString())
+	case *kind.MinLength, *kind.MinItems, *kind.MinProperties:
+		return "it is empty"
 	case *kind.Enum:
 		var want []string
 		for _, value := range k.Want {
@@ -120,6 +162,25 @@ func (s *shape) explain(e *jsonschema.ValidationError) string {
 		return "it must be " + choice(want)
 	}
 	return e.ErrorKind.LocalizedString(s.printer)
+}
+
+// spoken is what authors call a type of JSON.
+func spoken(name string) string {
+	switch name {
+	case "array":
+		return "a list"
+	case "object":
+		return "keys with values"
+	case "string":
+		return "a text"
+	case "integer":
+		return "a whole number"
+	case "number":
+		return "a number"
+	case "boolean":
+		return "true or false"
+	}
+	return "nothing"
 }
 
 // choice lists words as in a, b or c.
