@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
@@ -148,7 +149,7 @@ func (p *Provider) desired(k kind, urn resource.URN, inputs resource.PropertyMap
 	for _, key := range []string{"status", "id", "__defaults"} {
 		delete(object.Object, key)
 	}
-	for _, key := range []string{"creationTimestamp", "resourceVersion", "uid", "generation", "managedFields", "selfLink", "generateName"} {
+	for _, key := range []string{"creationTimestamp", "resourceVersion", "uid", "generation", "managedFields", "selfLink", "generateName", "ownerReferences"} {
 		unstructured.RemoveNestedField(object.Object, "metadata", key)
 	}
 	labels, annotations := p.labelsOf(identityOf(urn))
@@ -158,6 +159,11 @@ func (p *Provider) desired(k kind, urn resource.URN, inputs resource.PropertyMap
 	}
 	if k.hasPods && len(k.template) > 0 {
 		if err := labelAt(object, labels, k.template...); err != nil {
+			return nil, err
+		}
+	}
+	if k.hasPods {
+		if err := nameAccount(object, k); err != nil {
 			return nil, err
 		}
 	}
@@ -188,6 +194,26 @@ func labelAt(object *unstructured.Unstructured, labels map[string]string, path .
 	inner.SetLabels(merge(inner.GetLabels(), labels))
 	unstructured.RemoveNestedField(template, "metadata", "creationTimestamp")
 	return unstructured.SetNestedMap(object.Object, template, path...)
+}
+
+// nameAccount says which service account pods run as, also when that is the
+// default. The API server copies it to a field of an older name, which nobody
+// owns: an account that is left out later would stay there.
+func nameAccount(object *unstructured.Unstructured, k kind) error {
+	spec := append(slices.Clone(k.template), "spec")
+	fields, found, err := unstructured.NestedMap(object.Object, spec...)
+	if err != nil || !found {
+		return err
+	}
+	account := "default"
+	for _, key := range []string{"serviceAccount", "serviceAccountName"} {
+		if given, ok := fields[key].(string); ok && given != "" {
+			account = given
+		}
+	}
+	delete(fields, "serviceAccount")
+	fields["serviceAccountName"] = account
+	return unstructured.SetNestedMap(object.Object, fields, spec...)
 }
 
 // foldStringData moves the text of a Secret to its data, as the API server

@@ -51,11 +51,35 @@ func (p *Policy) allowPods(k kind, object *unstructured.Unstructured, refuse ref
 			return refuse("podSecurity "+string(p.pods.level), fieldOf(where, result.ForbiddenReason), reason)
 		}
 	}
-	account := pod.Spec.ServiceAccountName
-	hasToken := pod.Spec.AutomountServiceAccountToken == nil || *pod.Spec.AutomountServiceAccountToken
-	if account != "" && account != "default" && hasToken && !slices.Contains(p.ServiceAccounts, account) {
-		return refuse("serviceAccounts", where+".serviceAccountName",
+	if class := pod.Spec.PriorityClassName; strings.HasPrefix(class, "system-") && p.pods.level != api.LevelPrivileged {
+		return refuse("podSecurity "+string(p.pods.level), where+".priorityClassName", class+" is for the cluster's own pods")
+	}
+	return p.allowAccount(&pod.Spec, where, refuse)
+}
+
+// allowAccount looks at whose rights the pods would have.
+func (p *Policy) allowAccount(pod *corev1.PodSpec, where string, refuse refusing) error {
+	field, account := "serviceAccountName", pod.ServiceAccountName
+	if account == "" { // the older name of the same
+		field, account = "serviceAccount", pod.DeprecatedServiceAccount
+	}
+	if account == "" || account == "default" || slices.Contains(p.ServiceAccounts, account) {
+		return nil
+	}
+	if pod.AutomountServiceAccountToken == nil || *pod.AutomountServiceAccountToken {
+		return refuse("serviceAccounts", where+"."+field,
 			"pods may not run as "+account+"; set automountServiceAccountToken to false, or leave it out")
+	}
+	for _, volume := range pod.Volumes {
+		if volume.Projected == nil {
+			continue
+		}
+		for _, source := range volume.Projected.Sources {
+			if source.ServiceAccountToken != nil {
+				return refuse("serviceAccounts", where+".volumes[].projected.sources[].serviceAccountToken",
+					"pods may not have a token of "+account)
+			}
+		}
 	}
 	return nil
 }

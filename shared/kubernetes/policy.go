@@ -32,6 +32,12 @@ type Policy struct {
 	ServiceAccounts []string `json:"serviceAccounts"`
 	// AllowExternalIPs lets Services take any address of the network over.
 	AllowExternalIPs bool `json:"allowExternalIPs"`
+	// AllowExternalNames lets Services stand for any name, through which an
+	// Ingress controller would reach what pods can't.
+	AllowExternalNames bool `json:"allowExternalNames"`
+	// IngressHosts are the hosts that an Ingress may serve: names or patterns. An
+	// Ingress for all hosts, or for a wildcard, needs the pattern *.
+	IngressHosts []string `json:"ingressHosts"`
 
 	target string
 	pods   podChecks
@@ -49,6 +55,8 @@ func DefaultPolicy() *Policy {
 		},
 		Namespaces:  []string{"{target}", "{identity}"},
 		PodSecurity: string(api.LevelBaseline),
+		// Whatever has a name.
+		IngressHosts: []string{"?*"},
 	}
 }
 
@@ -79,6 +87,9 @@ func ParsePolicy(text []byte) (*Policy, error) {
 	if p.Namespaces == nil {
 		p.Namespaces = safe.Namespaces
 	}
+	if p.IngressHosts == nil {
+		p.IngressHosts = safe.IngressHosts
+	}
 	if p.PodSecurity == "" {
 		p.PodSecurity = safe.PodSecurity
 	}
@@ -93,7 +104,7 @@ func (p *Policy) Validate() error {
 	if _, err := api.ParseLevel(p.PodSecurity); err != nil {
 		return fmt.Errorf("policy: podSecurity: %w", err)
 	}
-	for _, pattern := range slices.Concat(p.Kinds, p.Namespaces) {
+	for _, pattern := range slices.Concat(p.Kinds, p.Namespaces, p.IngressHosts) {
 		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
 			return fmt.Errorf("policy: %q is no pattern", pattern)
 		}
@@ -134,16 +145,11 @@ func (p *Policy) allow(k kind, object *unstructured.Unstructured, identity ctf.I
 	if err := p.allowPlace(k, object, identity, refuse); err != nil {
 		return err
 	}
-	switch k.name() {
-	case "Secret":
-		if kind, _, _ := unstructured.NestedString(object.Object, "type"); kind == "kubernetes.io/service-account-token" {
-			return refuse("serviceAccounts", "type", "a scenario can't ask for the token of a service account")
-		}
-	case "Service":
-		ips, found, _ := unstructured.NestedFieldNoCopy(object.Object, "spec", "externalIPs")
-		if list, _ := ips.([]any); found && len(list) > 0 && !p.AllowExternalIPs {
-			return refuse("allowExternalIPs", "spec.externalIPs", "it would take over addresses of the network")
-		}
+	if len(object.GetFinalizers()) > 0 {
+		return refuse("finalizers", "metadata.finalizers", "they would keep the object from being deleted")
+	}
+	if err := p.allowDetails(k, object, refuse); err != nil {
+		return err
 	}
 	if !k.hasPods {
 		return nil

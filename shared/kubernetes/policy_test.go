@@ -59,6 +59,7 @@ func podWith(spec string) string {
 func TestPolicy(t *testing.T) {
 	t.Parallel()
 	const deployment, containers = "apps/v1:Deployment", "containers: [{name: c, image: i}]"
+	const ingress = "networking.k8s.io/v1:Ingress"
 	cases := []struct {
 		name, token, object string
 		policy              string // in YAML
@@ -92,6 +93,25 @@ func TestPolicy(t *testing.T) {
 		{"a role, opened", "rbac.authorization.k8s.io/v1:Role", "{}", "kinds: [rbac.authorization.k8s.io/*]", "", ""},
 		{"external addresses", "core/v1:Service", "spec: {externalIPs: [10.0.0.1]}", "", "allowExternalIPs", "spec.externalIPs"},
 		{"external addresses, opened", "core/v1:Service", "spec: {externalIPs: [10.0.0.1]}", "allowExternalIPs: true", "", ""},
+		{"external names", "core/v1:Service", "spec: {type: ExternalName, externalName: redis.svc}", "", "allowExternalNames", "spec.externalName"},
+		{"external names, opened", "core/v1:Service", "spec: {type: ExternalName, externalName: x.org}", "allowExternalNames: true", "", ""},
+		{"a disk of the node", "core/v1:PersistentVolume", "spec: {hostPath: {path: /}}", "kinds: ['*']", "podSecurity baseline", "spec.hostPath"},
+		{"a disk of the node, opened", "core/v1:PersistentVolume", "spec: {local: {path: /}}",
+			"kinds: ['*']\npodSecurity: privileged", "", ""},
+		{"finalizers", "core/v1:ConfigMap", "metadata: {finalizers: [a/b]}", "", "finalizers", "metadata.finalizers"},
+		{"the older name of an account", deployment, podWith("serviceAccount: admin, " + containers), "",
+			"serviceAccounts", "spec.template.spec.serviceAccount"},
+		{"a token by another way", deployment, podWith("serviceAccountName: admin, automountServiceAccountToken: false, " +
+			"volumes: [{name: v, projected: {sources: [{serviceAccountToken: {path: t}}]}}], " + containers), "",
+			"serviceAccounts", "spec.template.spec.volumes[].projected.sources[].serviceAccountToken"},
+		{"before all others", deployment, podWith("priorityClassName: system-node-critical, " + containers), "",
+			"podSecurity baseline", "spec.template.spec.priorityClassName"},
+		{"a host", ingress, "spec: {rules: [{host: a.example}]}", "", "", ""},
+		{"all hosts", ingress, "spec: {rules: [{http: {paths: []}}]}", "", "ingressHosts", "spec.rules[].host"},
+		{"a wildcard", ingress, "spec: {rules: [{host: '*.example'}]}", "", "ingressHosts", "spec.rules[].host"},
+		{"the rest", ingress, "spec: {defaultBackend: {service: {name: x}}}", "", "ingressHosts", "spec.defaultBackend"},
+		{"all hosts, opened", ingress, "spec: {rules: [{http: {paths: []}}]}", "ingressHosts: ['*']", "", ""},
+		{"another host", ingress, "spec: {rules: [{host: api.example}]}", "ingressHosts: ['*.games.example']", "ingressHosts", "spec.rules[].host"},
 		{"no pod at all", deployment, "spec: {template: 3}", "", "podSecurity", "spec.template"},
 	}
 	for _, c := range cases {
