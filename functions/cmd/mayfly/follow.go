@@ -74,11 +74,11 @@ func follow(ctx context.Context, c *cluster, identity ctf.Identity, out io.Write
 func (f *follower) say(who, what string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	clear := ""
+	erase := ""
 	if isTerminal(f.out) {
-		clear = "\r\033[K" // of a line that shows progress
+		erase = "\r\033[K" // of a line that shows progress
 	}
-	fmt.Fprintf(f.out, "%s%s  %s  %s\n", clear, time.Now().Format(time.TimeOnly), printable(who), printable(what, '\t'))
+	fmt.Fprintf(f.out, "%s%s  %s  %s\n", erase, time.Now().Format(time.TimeOnly), printable(who), printable(what, '\t'))
 }
 
 // pods watches the instance's pods: in all namespaces, or, if that is not

@@ -52,7 +52,7 @@ func lintBinary(path string) []manifest.Finding {
 	if err != nil {
 		return []manifest.Finding{finding(manifest.SeverityError, "not-linux", name+" is no Linux program: "+err.Error(), buildCommand)}
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	if file.Type != elf.ET_EXEC && file.Type != elf.ET_DYN {
 		return []manifest.Finding{finding(manifest.SeverityError, "not-linux",
 			fmt.Sprintf("%s is no program, but %s", name, file.Type), buildCommand)}

@@ -83,7 +83,7 @@ func (a *registryAccess) push(ctx context.Context, c *client, dir, reference str
 		return ctf.Scenario{}, usageError{"--username and --password go together"}
 	}
 	if err := refuseBroken(c, dir); err != nil {
-		return ctf.Scenario{}, err
+		return ctf.Scenario{}, fmt.Errorf("%w; nothing was pushed", err)
 	}
 	return await(ctx, c, "pushing "+dir, workLimit, func(ctx context.Context) (ctf.Scenario, error) {
 		return scenario.Push(ctx, dir, reference, a.registries(reference))
@@ -100,11 +100,11 @@ func refuseBroken(c *client, dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := found.verdict(false); err != nil {
+	err = found.verdict(false)
+	if err != nil {
 		found.write(c.diagnostics)
-		return fmt.Errorf("%w; nothing was pushed", err)
 	}
-	return nil
+	return err
 }
 
 func (a *registryAccess) registries(reference string) scenario.Registries {

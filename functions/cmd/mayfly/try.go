@@ -21,6 +21,7 @@ import (
 	"github.com/mayfly-ctf/mayfly/shared/engine"
 	"github.com/mayfly-ctf/mayfly/shared/kubernetes"
 	"github.com/mayfly-ctf/mayfly/shared/scenario"
+	"github.com/mayfly-ctf/mayfly/shared/sdk/manifest"
 )
 
 const (
@@ -73,8 +74,8 @@ try does it, or --clean.`,
 	flags := cmd.Flags()
 	registerAdditional(flags, &t.additional, "`key=value` that the scenario gets; may be repeated")
 	flags.StringVar(&kubeconfig, "kubeconfig", "", "`file` that says how to reach the cluster, instead of $KUBECONFIG or ~/.kube/config")
-	flags.BoolVar(&clean, "clean", false, "only remove what earlier tries on this machine left")
-	flags.BoolVar(&all, "all", false, "with --clean: also what was tried from other machines, whether or not it is in use")
+	flags.BoolVar(&clean, "clean", false, "only remove what your earlier tries on this machine left")
+	flags.BoolVar(&all, "all", false, "with --clean: also what others tried, or try now")
 	t.registerPlatform(flags)
 	return cmd
 }
@@ -154,6 +155,12 @@ func (d directorySource) Open(ctx context.Context, _ ctf.Scenario) (*scenario.Co
 
 // run tries the scenario until the first Ctrl-C.
 func (t *trial) run(ctx context.Context, dir string) (err error) {
+	if err := refuseBroken(t.client, dir); err != nil {
+		return fmt.Errorf("%w; nothing was deployed", err)
+	}
+	if t.cluster == nil && isFile(filepath.Join(dir, manifest.File)) {
+		return fmt.Errorf("%s runs on a cluster only: give --kubeconfig, or set KUBECONFIG", filepath.Join(dir, manifest.File))
+	}
 	first, second, stop := interrupts(ctx)
 	defer stop()
 	if _, err := await(first, t.client, "starting the engine", workLimit, func(ctx context.Context) (any, error) {
@@ -165,7 +172,11 @@ func (t *trial) run(ctx context.Context, dir string) (err error) {
 	if err := t.removeLeft(first); err != nil {
 		return err
 	}
-	key := ctf.InstanceKey{Challenge: challengeOf(dir), Identity: ctf.NewIdentity()}
+	challenge, err := t.challengeOf(dir)
+	if err != nil {
+		return err
+	}
+	key := ctf.InstanceKey{Challenge: challenge, Identity: ctf.NewIdentity()}
 	release, err := t.hold(key.Identity)
 	if err != nil {
 		return err

@@ -14,21 +14,54 @@ import (
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
-// challengeOf is whose instances the tries of a directory are: it says on which
-// machine they were begun.
-func challengeOf(dir string) ctf.ChallengeKey {
+// whose is the beginning of the challenge ids of all that is tried with this
+// directory of locks: only who sees the locks knows what is in use. It has the
+// machine's name for people.
+func (t *trial) whose() (string, error) {
+	id, err := t.token()
+	if err != nil {
+		return "", fmt.Errorf("note who tries: %w", err)
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		name = "localhost"
+	}
+	return name + "/" + id + ":", nil
+}
+
+// token tells the directory of locks from others. It is made at the first try.
+func (t *trial) token() (string, error) {
+	path := filepath.Join(t.directory, "id")
+	kept, err := os.ReadFile(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return string(kept), err
+	}
+	if err := os.MkdirAll(t.directory, 0o700); err != nil {
+		return "", err
+	}
+	fresh := ctf.NewIdentity()
+	whole := path + "." + string(fresh)
+	if err := writeNew(whole, []byte(fresh), 0o600); err != nil {
+		return "", err
+	}
+	defer func() { _ = os.Remove(whole) }() // it has another name by then
+	if err := os.Link(whole, path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	kept, err = os.ReadFile(path) // of whoever was first
+	return string(kept), err
+}
+
+// challengeOf is whose instances the tries of a directory are.
+func (t *trial) challengeOf(dir string) (ctf.ChallengeKey, error) {
+	whose, err := t.whose()
+	if err != nil {
+		return ctf.ChallengeKey{}, err
+	}
 	if path, err := filepath.Abs(dir); err == nil {
 		dir = path
 	}
-	return ctf.ChallengeKey{Tenant: ctf.DefaultTenant, ID: ctf.ChallengeID(machine() + ":" + strings.ToValidUTF8(dir, "?"))}
-}
-
-func machine() string {
-	name, err := os.Hostname()
-	if err != nil {
-		return "localhost"
-	}
-	return name
+	return ctf.ChallengeKey{Tenant: ctf.DefaultTenant, ID: ctf.ChallengeID(whose + strings.ToValidUTF8(dir, "?"))}, nil
 }
 
 // hold notes that the instance is in use, until release is called or the
@@ -72,9 +105,13 @@ func (t *trial) inUse(identity ctf.Identity) (bool, error) {
 	return false, err
 }
 
-// left returns what earlier tries on this machine left, and what was tried from
-// other machines.
+// left returns what earlier tries of this user left, and what others tried or
+// try.
 func (t *trial) left(ctx context.Context) (own, foreign []ctf.Holding, err error) {
+	whose, err := t.whose()
+	if err != nil {
+		return nil, nil, err
+	}
 	platforms, err := t.platform.inventory()
 	if err != nil {
 		return nil, nil, err
@@ -89,7 +126,7 @@ func (t *trial) left(ctx context.Context) (own, foreign []ctf.Holding, err error
 			case err != nil:
 				return nil, nil, err
 			case used:
-			case h.Key.Challenge.ID == "" || strings.HasPrefix(string(h.Key.Challenge.ID), machine()+":"):
+			case h.Key.Challenge.ID == "" || strings.HasPrefix(string(h.Key.Challenge.ID), whose):
 				own = append(own, h)
 			default:
 				foreign = append(foreign, h)
@@ -99,8 +136,8 @@ func (t *trial) left(ctx context.Context) (own, foreign []ctf.Holding, err error
 	return own, foreign, nil
 }
 
-// clean removes what earlier tries left; with all, also what was tried from
-// other machines.
+// clean removes what earlier tries of this user left; with all, also what
+// others tried or try.
 func (t *trial) clean(ctx context.Context, all bool) (err error) {
 	first, _, stop := interrupts(ctx)
 	defer stop()
@@ -122,7 +159,7 @@ func (t *trial) clean(ctx context.Context, all bool) (err error) {
 		fmt.Fprintln(t.out, "Nothing is left of earlier tries.")
 	}
 	for _, h := range foreign {
-		fmt.Fprintf(t.out, "Left alone, as it was not tried from here: %s, %s (--all removes it too).\n", h.Key.Identity, tried(h))
+		fmt.Fprintf(t.out, "Left alone, as somebody else tried it or still does: %s, %s (--all removes it too).\n", h.Key.Identity, tried(h))
 	}
 	return nil
 }
@@ -138,7 +175,7 @@ func (t *trial) look(ctx context.Context) (own, foreign []ctf.Holding, err error
 	return own, foreign, nil
 }
 
-// removeLeft removes what earlier tries on this machine left.
+// removeLeft removes what earlier tries of this user left.
 func (t *trial) removeLeft(ctx context.Context) error {
 	own, _, err := t.look(ctx)
 	if err != nil {
