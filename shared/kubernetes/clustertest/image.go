@@ -28,9 +28,9 @@ const nobody = "65532:65532"
 func Program(tb testing.TB, dir string) []byte {
 	tb.Helper()
 	out := filepath.Join(tb.TempDir(), "program")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, ".")
+	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", out, ".")
 	build.Dir = dir
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off") // it may be a module of its own
 	if text, err := build.CombinedOutput(); err != nil {
 		tb.Fatalf("build %s: %v\n%s", dir, err, text)
 	}
