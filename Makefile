@@ -13,7 +13,7 @@ GENERATE  := buf protoc-gen-go protoc-gen-go-grpc protoc-gen-connect-go protoc-g
 GENERATED := shared/api/gen
 
 .DEFAULT_GOAL := help
-.PHONY: help generate check-generated lint fmt test bench run build example clean
+.PHONY: help generate check-generated lint fmt test e2e bench run build example clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,13 @@ test: ## Test every module, with the race detector
 	@for module in $(MODULES); do \
 		echo "== $$module"; (cd $$module && $(GO) test -race -p $(JOBS) -timeout 10m ./...) || exit 1; \
 	done
+
+e2e: ## Test on the cluster of $KUBECONFIG, with $REGISTRY and $INGRESS (README, "On Kubernetes")
+	@for setting in KUBECONFIG REGISTRY INGRESS; do \
+		[ -n "$$(printenv $$setting)" ] || { echo "set $$setting: see README.md, \"On Kubernetes\""; exit 1; }; \
+	done
+	cd shared && $(GO) test -tags cluster -p 1 -timeout 30m ./kubernetes/...
+	cd functions && $(GO) test -tags cluster -p 1 -timeout 30m -run '^TestCluster' ./...
 
 bench: ## Measure the verbs over HTTP and print a table
 	cd functions && $(GO) test -run '^$$' -bench BenchmarkMayfly -benchtime 1x -timeout 60m ./cmd/mayfly
