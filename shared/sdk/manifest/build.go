@@ -19,6 +19,8 @@ type builder struct {
 	// madeUp are the settings whose values nobody knows yet.
 	madeUp map[string]bool
 	flags  map[string]string
+	// after are the containers that start before one.
+	after  map[string][]string
 	args   *kubernetes.ExposedMultipodArgs
 	faults []fault
 }
@@ -29,7 +31,7 @@ func (b *builder) fail(at path, rule, message, fix string) {
 
 // build works out the whole description.
 func (b *builder) build() {
-	b.flags = make(map[string]string)
+	b.flags, b.after = make(map[string]string), make(map[string][]string)
 	p := b.platform
 	hostname, known := b.text(path{"hostname"}, b.m.doc.Hostname, ofAdditional)
 	if hostname == "" || !known {

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,7 +20,7 @@ func (b *builder) container(name string, c container) {
 	out.ImagePullSecrets = c.PullSecrets
 	out.Command = b.words(at.child("command"), c.Command)
 	out.Args = b.words(at.child("args"), c.Args)
-	b.env(at.child("env"), c, &out)
+	b.env(at.child("env"), name, c, &out)
 	b.files(at.child("files"), c, &out)
 	out.WritableDirs = c.Writable
 	out.Requests = b.quantities(at.child("requests"), c.Requests)
@@ -103,13 +104,13 @@ func (b *builder) quantities(at path, of map[string]string) map[string]string {
 }
 
 // env sorts the variables by where the kit keeps them.
-func (b *builder) env(at path, c container, out *kubernetes.Container) {
+func (b *builder) env(at path, name string, c container, out *kubernetes.Container) {
 	out.Envs, out.Secrets = make(map[string]kubernetes.Printer), make(map[string]string)
 	out.SecretRefs = make(map[string]kubernetes.SecretRef)
-	for name, v := range c.Env {
-		at := at.child(name)
+	for variable, v := range c.Env {
+		at := at.child(variable)
 		if v.Secret != "" {
-			out.SecretRefs[name] = kubernetes.SecretRef{Name: v.Secret, Key: v.Key}
+			out.SecretRefs[variable] = kubernetes.SecretRef{Name: v.Secret, Key: v.Key}
 			continue
 		}
 		t, ok := b.parse(at, v.Text, everywhere()...)
@@ -117,35 +118,40 @@ func (b *builder) env(at path, c container, out *kubernetes.Container) {
 			continue
 		}
 		if b.sensitive(t) {
-			out.Secrets[name], _ = b.text(at, v.Text, everywhere()...)
+			out.Secrets[variable], _ = b.text(at, v.Text, everywhere()...)
 			continue
 		}
-		out.Envs[name] = b.printer(at, t)
+		out.Envs[variable] = b.printer(at, name, t)
 	}
 }
 
 // printer is a text in which the kit puts the names of services: what they name
-// is ready before the container starts.
-func (b *builder) printer(at path, t template) kubernetes.Printer {
+// is ready before the container starts. Where that would go round in a circle,
+// the name is put in here, and the containers start in any order.
+func (b *builder) printer(at path, from string, t template) kubernetes.Printer {
+	var format strings.Builder
 	var services []string
-	format, err := t.expand(func(p piece) (string, error) {
-		if p.of == ofService {
+	for _, p := range t {
+		to, _, _ := strings.Cut(p.name, ":")
+		if p.of == ofService && b.args.Containers[to].Ports != nil && !b.leads(to, from) {
 			services = append(services, p.name)
-			return serviceMark, nil
+			b.after[from] = append(b.after[from], to)
+			format.WriteString("%s")
+			continue
 		}
-		value, err := b.value(p)
-		return value, err
-	})
-	if err != nil {
-		b.fail(at, "placeholder", err.Error(), "")
-		return kubernetes.ToPrinter("")
+		text, err := template{p}.expand(b.value)
+		if err != nil {
+			b.fail(at, "placeholder", err.Error(), "")
+		}
+		format.WriteString(strings.ReplaceAll(text, "%", "%%"))
 	}
-	format = strings.ReplaceAll(strings.ReplaceAll(format, "%", "%%"), serviceMark, "%s")
-	return kubernetes.NewPrinter(format, services...)
+	return kubernetes.NewPrinter(format.String(), services...)
 }
 
-// serviceMark can't be in an environment variable.
-const serviceMark = "\x00"
+// leads tells whether a container starts after another one, or is it.
+func (b *builder) leads(from, to string) bool {
+	return from == to || slices.ContainsFunc(b.after[from], func(next string) bool { return b.leads(next, to) })
+}
 
 // files fills in the files. One that is not inline is taken as it is, unless its
 // placeholders are wanted.

@@ -40,6 +40,7 @@ func (c *cluster) NewResource(args pulumi.MockResourceArgs) (string, resource.Pr
 		port, _ := ports[0].(map[string]any)
 		port["nodePort"] = 30123
 	}
+	state["status"] = map[string]any{"loadBalancer": map[string]any{"ingress": []any{map[string]any{"ip": "192.0.2.7"}}}}
 	return args.Name, resource.NewPropertyMapFromMap(state), nil
 }
 

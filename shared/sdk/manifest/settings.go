@@ -12,6 +12,9 @@ import (
 
 // check says what is wrong with a value, or nothing.
 func (s setting) check(value string) string {
+	if strings.ContainsRune(value, 0) {
+		return "must not have a NUL byte in it"
+	}
 	switch s.Type {
 	case "integer":
 		if _, err := strconv.ParseInt(value, 10, 64); err != nil {
