@@ -39,7 +39,8 @@ func New(due ctf.DueReader, l *lifecycle.Lifecycle, log *slog.Logger) *Function 
 // Handle destroys every instance whose end has passed and every one whose
 // deletion was left unfinished. It may be called at any time, any number of
 // times, at once. One instance that can't be destroyed, or challenge that
-// can't be read, keeps no other from being so: it is tried again later.
+// can't be read, keeps no other from being so: it is tried again later. In the
+// end the tick is turned off, unless something is due soon.
 func (f *Function) Handle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
@@ -59,7 +60,7 @@ func (f *Function) Handle(ctx context.Context) error {
 			return nil
 		})
 	}
-	return errors.Join(failed, group.Wait())
+	return errors.Join(failed, group.Wait(), f.due.RestTick(ctx))
 }
 
 // destroy logs how it went. What a tick that is over leaves goes on, and is

@@ -58,8 +58,9 @@ func New(store Store, l *lifecycle.Lifecycle, pools Filler, announce ctf.Announc
 // or deleting are settled: their holder, if it lives, is left to it; if it
 // died, its work is finished here. Challenges whose deletion was begun are
 // removed, indexes repaired, pools topped up, events published, and what runs
-// without a record is destroyed. It may be called at any time, any number of
-// times, at once.
+// without a record is destroyed. In the end the fast tick is turned on if
+// something is due before the next reconcile. It may be called at any time, any
+// number of times, at once.
 func (f *Function) Handle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
@@ -78,7 +79,7 @@ func (f *Function) Handle(ctx context.Context) error {
 			return nil
 		})
 	}
-	return errors.Join(failed, group.Wait(), f.removeOrphans(ctx))
+	return errors.Join(failed, group.Wait(), f.removeOrphans(ctx), f.store.RepairTick(ctx))
 }
 
 func (f *Function) challenges(ctx context.Context) iter.Seq2[ctf.Challenge, error] {

@@ -130,6 +130,10 @@ type DueReader interface {
 	// for whatever reason and were announced to be looked at by now. It marks
 	// each deleting. Costs O(log n + due).
 	Due(ctx context.Context) iter.Seq2[InstanceKey, error]
+	// RestTick turns the fast tick off, unless something is due before reconcile
+	// comes again. Whoever writes what becomes due turns it on. It does nothing
+	// where the tick is always on, and goes on although ctx ends.
+	RestTick(ctx context.Context) error
 }
 
 // An Auditor walks everything that is stored, page by page, for reconcile.
@@ -146,6 +150,9 @@ type Auditor interface {
 	// RepairIndexes makes every index that should name the challenge or one of
 	// its instances name it.
 	RepairIndexes(ctx context.Context, key ChallengeKey) error
+	// RepairTick makes the fast tick what it should be, whatever was recorded of
+	// it; see [DueReader].
+	RepairTick(ctx context.Context) error
 }
 
 // An AuditEntry is one instance as reconcile sees it.

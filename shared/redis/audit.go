@@ -102,9 +102,11 @@ func (s *Store) Recorded(ctx context.Context, keys []ctf.InstanceKey) ([]bool, e
 }
 
 // RepairIndexes makes every index that should name the challenge or one of its
-// instances name it. A challenge that is not there is left alone.
+// instances name it. A challenge that is not there is left alone. What ends
+// gets its date, and no announcement: a system at rest stays so.
 func (s *Store) RepairIndexes(ctx context.Context, key ctf.ChallengeKey) error {
-	if _, err := s.Challenge(ctx, key); err != nil {
+	c, err := s.Challenge(ctx, key)
+	if err != nil {
 		if ctf.ReasonOf(err) == ctf.ReasonChallengeNotFound {
 			return nil
 		}
@@ -113,14 +115,12 @@ func (s *Store) RepairIndexes(ctx context.Context, key ctf.ChallengeKey) error {
 	if err := s.addTenant(ctx, key.Tenant); err != nil {
 		return err
 	}
-	hints := []call{hintCall(challengesKey(key.Tenant), string(key.ID)), lookCall(dueEntry{dueWhole, key, ""})}
+	hints := []call{hintCall(challengesKey(key.Tenant), string(key.ID))}
 	for e, err := range s.All(ctx, key) {
 		if err != nil {
 			return err
 		}
-		if e.Instance.Source != "" {
-			hints = append(hints, hintCall(sourceKey(key.Tenant, e.Instance.Source), string(key.ID)))
-		}
+		hints = append(hints, instanceHints(c, e.Instance)...)
 		if len(hints) >= pageSize {
 			if _, err := s.runAll(ctx, hints); err != nil {
 				return err
@@ -128,6 +128,23 @@ func (s *Store) RepairIndexes(ctx context.Context, key ctf.ChallengeKey) error {
 			hints = hints[:0]
 		}
 	}
-	_, err := s.runAll(ctx, hints)
+	_, err = s.runAll(ctx, hints)
 	return err
+}
+
+// instanceHints are what leads to an instance: who holds it, and when it is to
+// be looked at. Whoever changes it meanwhile announces that himself.
+func instanceHints(c ctf.Challenge, i ctf.Instance) (hints []call) {
+	if i.Source != "" {
+		hints = append(hints, hintCall(sourceKey(c.Key.Tenant, i.Source), string(c.Key.ID)))
+	}
+	switch {
+	case i.State == ctf.Deleting:
+		hints = append(hints, lookCall(dueEntry{duePool, c.Key, ""}))
+	case i.Until != nil:
+		hints = append(hints, dateCall(dueEntry{dueInstance, c.Key, string(i.Key.Identity)}, *i.Until))
+	case i.Source == "" && c.Until != nil:
+		hints = append(hints, dateCall(dueEntry{duePool, c.Key, ""}, *c.Until))
+	}
+	return hints
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"time"
 
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
@@ -22,6 +23,7 @@ var errStale = errors.New("the process was held up for long between announcing a
 type hinted struct {
 	at    string // the oldest
 	fires string // when its announcement is looked at; "" without one
+	quiet bool   // the fast tick was off when it was announced
 }
 
 func hintCall(key string, fields ...string) call {
@@ -33,6 +35,12 @@ func hintCall(key string, fields ...string) call {
 }
 
 func lookCall(e dueEntry) call { return call{"look", dueKey, []any{"member", e.String()}} }
+
+// dateCall has an entry looked at right after an instant, or earlier if it is to
+// be already.
+func dateCall(e dueEntry, at time.Time) call {
+	return call{"due_settle", dueKey, []any{"+next", e.member(), "+by", scoreAfter(formatOptionalInstant(&at))}}
+}
 
 // announced writes hints and runs the step that they announce, once more if it
 // came too late.
@@ -52,6 +60,8 @@ func (s *Store) announced(ctx context.Context, hints []call, step func(hinted) c
 	}
 }
 
+// announce writes hints. All that comes due later passes here first, so this is
+// where the fast tick is turned on.
 func (s *Store) announce(ctx context.Context, hints []call) (hinted, error) {
 	replies, err := s.runAll(ctx, hints)
 	if err != nil {
@@ -63,8 +73,11 @@ func (s *Store) announce(ctx context.Context, hints []call) (hinted, error) {
 			h.at = at
 		}
 		if r.text(2) != "" {
-			h.fires = r.text(2)
+			h.fires, h.quiet = r.text(2), r.text(3) == "off"
 		}
+	}
+	if h.quiet {
+		s.tick.wake(ctx)
 	}
 	return h, nil
 }

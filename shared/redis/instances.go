@@ -161,11 +161,16 @@ func (s *Store) DeleteInstance(ctx context.Context, challenge ctf.ChallengeKey, 
 }
 
 // ReservePooled records one more pending pooled instance if the pool is short
-// of one; see [ctf.PoolWriter].
+// of one; see [ctf.PoolWriter]. It looks first: reconcile asks for every pool,
+// and an announcement would turn the fast tick on.
 func (s *Store) ReservePooled(ctx context.Context, challenge ctf.ChallengeKey) (id ctf.Identity, ok bool, err error) {
 	id = ctf.NewIdentity()
+	r, err := s.run(ctx, call{"reserve_pooled", challengePrefix(challenge), []any{"identity", string(id)}})
+	if err != nil || r.status() == "full" {
+		return "", false, err
+	}
 	hints := []call{lookCall(dueEntry{duePool, challenge, ""})}
-	r, _, err := s.announced(ctx, hints, func(h hinted) call {
+	r, _, err = s.announced(ctx, hints, func(h hinted) call {
 		return call{"reserve_pooled", challengePrefix(challenge), []any{"hint", h.at, "identity", string(id)}}
 	})
 	if err != nil {

@@ -45,10 +45,16 @@ import (
 //	mayfly:challenges:T     hash  challenge id -> when it was touched
 //	mayfly:source:T:H       hash  challenge id -> when it was touched, for a hash of tenant and source
 //	mayfly:due              zset  what to look at, by when; see dueEntry
+//
+// Beside the last one, in its slot, what is known of the fast tick (tick.go):
+//
+//	{mayfly:due}:tick       hash    state, on or off, and turn, which rises with each change
+//	{mayfly:due}:tick:l     string  the lease of whoever turns it off
 const (
 	installationKey = "mayfly:installation"
 	tenantsKey      = "mayfly:tenants"
 	dueKey          = "mayfly:due"
+	tickLeaseKey    = "{" + dueKey + "}:tick:l"
 )
 
 // schema is the version of records that this code writes; scripts refuse what

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +42,12 @@ type Options struct {
 	Keys *Keyring
 	// LeaseTTL is how long a lease outlives a holder that died; 0 is 20 seconds.
 	LeaseTTL time.Duration
+	// Tick is turned on and off as things become due; nil where it is always on.
+	Tick ctf.Tick
+	// ReconcileEvery is how often reconcile comes; 0 is 15 minutes.
+	ReconcileEvery time.Duration
+	// Log tells when the tick can't be turned on; nil is the default logger.
+	Log *slog.Logger
 }
 
 // A Store is all state of Mayfly. It is safe for concurrent use, and any number
@@ -53,6 +60,7 @@ type Store struct {
 	encoder  *zstd.Encoder
 	decoder  *zstd.Decoder
 	shift    atomic.Int64 // nanoseconds
+	tick     ticker
 }
 
 var (
@@ -77,6 +85,7 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	if s.leaseTTL == 0 {
 		s.leaseTTL = defaultLeaseTTL
 	}
+	s.tick.open(s, options)
 	var err error
 	if s.scripts, err = loadScripts(); err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
@@ -96,8 +105,10 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	return s, nil
 }
 
-// Close ends all connections. Leases should be released before.
+// Close ends all connections, after the fast tick has been turned on if it was
+// to be. Leases should be released before.
 func (s *Store) Close() error {
+	s.tick.waking.Wait()
 	s.decoder.Close()
 	return s.client.Close()
 }
