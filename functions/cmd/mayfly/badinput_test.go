@@ -139,7 +139,7 @@ func read(t *testing.T, path string) []byte {
 }
 
 // pushTo pushes files to a registry and returns the reference.
-func pushTo(t *testing.T, registry, name string, files map[string][]byte) string {
+func pushTo(t testing.TB, registry, name string, files map[string][]byte) string {
 	t.Helper()
 	dir := t.TempDir()
 	for file, content := range files {

@@ -14,6 +14,7 @@ import (
 	"github.com/mayfly-ctf/mayfly/shared/engine"
 	"github.com/mayfly-ctf/mayfly/shared/kubernetes"
 	"github.com/mayfly-ctf/mayfly/shared/process"
+	sdk "github.com/mayfly-ctf/mayfly/shared/sdk/kubernetes"
 	"github.com/mayfly-ctf/mayfly/shared/sdk/manifest"
 )
 
@@ -32,16 +33,30 @@ type platform struct {
 	Namespace string
 	// Policy is a file.
 	Policy string
-	// Manifests is what manifests do not say of the cluster.
+	// Manifests is what scenarios without code do not say of the cluster.
 	Manifests manifest.Platform
+	// IngressTLS has Ingresses served over TLS, with the certificate in
+	// IngressSecret; empty is the controller's own.
+	IngressTLS    bool
+	IngressSecret string
 }
 
 func (p *platform) register(flags *pflag.FlagSet) {
 	flags.IntVar(&p.Processes.MaxProcesses, "max-processes", 500, "local processes that instances may run in all")
 	flags.BoolVar(&p.Kubernetes, "kubernetes", false, "let scenarios use the cluster of $KUBECONFIG, or of the pod that this runs in")
 	flags.StringVar(&p.Namespace, "kubernetes-target-namespace", "", "namespace of instances; empty is that of the connection")
-	flags.StringVar(&p.Manifests.Hostname, "hostname", "", "`host` that players connect to: the cluster's nodes, and the domain of ingresses; for scenarios without code")
 	flags.StringVar(&p.Policy, "kubernetes-policy", "", "`file` with what scenarios may make on the cluster; see shared/docs/policy.md")
+
+	m := &p.Manifests
+	flags.StringVar(&m.Hostname, "instance-hostname", "", "`host` that players connect to: for ports that of the cluster's nodes, for Ingresses the domain")
+	flags.StringVar(&m.FromCIDR, "instance-from-cidr", "", "`range` that players connect from; empty is everywhere")
+	flags.StringVar(&m.IngressClassName, "ingress-class", "", "class of Ingresses; empty is the cluster's default")
+	flags.StringVar(&m.IngressNamespace, "ingress-namespace", "", "namespace of the Ingress controller, whose pods alone are let in then")
+	flags.StringToStringVar(&m.IngressLabels, "ingress-labels", nil, "labels of the Ingress controller's pods")
+	flags.BoolVar(&p.IngressTLS, "ingress-tls", false, "serve Ingresses over TLS")
+	flags.StringVar(&p.IngressSecret, "ingress-secret", "", "Secret with the certificate for all names below --instance-hostname; empty is the controller's own")
+	flags.StringSliceVar(&m.ClusterCIDRs, "cluster-cidrs", nil, "ranges of the cluster's pods, services and nodes, closed to instances that reach the Internet; empty is all private ones")
+	flags.StringVar(&m.DNSNamespace, "dns-namespace", "", "namespace of the cluster's name servers; empty is kube-system")
 }
 
 // workerCommand returns the program and the arguments that start a worker.
@@ -99,7 +114,11 @@ func (p platform) openManifest(dir string) (engine.Describe, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.Factory(p.Manifests).Describe, nil
+	on := p.Manifests
+	if p.IngressTLS {
+		on.TLS = &sdk.IngressTLS{SecretName: p.IngressSecret}
+	}
+	return m.Factory(on).Describe, nil
 }
 
 // cluster returns how providers reach the cluster.

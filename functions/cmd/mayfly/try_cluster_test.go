@@ -50,7 +50,7 @@ connection: http://${host}:${port}/
 	return &tryStage{
 		Cluster: c, t: t,
 		env:  tryEnvironment(t),
-		args: []string{dir, "--kubeconfig", os.Getenv("KUBECONFIG"), "--namespace", c.Namespace(), "--hostname", c.NodeAddress()},
+		args: []string{dir, "--kubeconfig", os.Getenv("KUBECONFIG"), "--namespace", c.Namespace(), "--instance-hostname", c.NodeAddress()},
 	}
 }
 

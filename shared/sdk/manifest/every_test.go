@@ -248,7 +248,7 @@ connection: ${additional.text}
 func TestFactoryNeedsHostname(t *testing.T) {
 	t.Parallel()
 	m := parse(t, right)
-	if _, err := deploy(t, m, manifest.Platform{}); err == nil || !strings.Contains(err.Error(), "--hostname") {
+	if _, err := deploy(t, m, manifest.Platform{}); err == nil || !strings.Contains(err.Error(), "--instance-hostname") {
 		t.Errorf("got %v", err)
 	}
 	m = parse(t, "hostname: ctf.example\n"+right)

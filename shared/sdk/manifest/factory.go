@@ -29,7 +29,7 @@ type Platform struct {
 }
 
 // errNoHostname is for operators.
-var errNoHostname = errors.New("players have no host name to connect to: the server's operator sets one with --hostname; " +
+var errNoHostname = errors.New("players have no host name to connect to: the server's operator sets one with --instance-hostname; " +
 	"else the scenario says hostname: NAME, or hostname: ${additional.hostname} with hostname under overridable")
 
 // Factory describes the instances of the manifest on this platform. Its errors
