@@ -18,6 +18,9 @@ const patience = 60 * time.Second
 type Target struct {
 	// BaseURL is the address of the API, http://host:port.
 	BaseURL string
+	// Expire is the address of the function expire. Empty is BaseURL/expire: one
+	// process does everything.
+	Expire string
 	// Registry is the host:port of a registry over plain HTTP, to which the suite
 	// pushes scenarios and from which the system fetches them.
 	Registry string
@@ -36,6 +39,9 @@ type Target struct {
 // its own, so that the system may be in use.
 func Run(t *testing.T, target Target) {
 	t.Helper()
+	if target.Expire == "" {
+		target.Expire = target.BaseURL + "/expire"
+	}
 	s := &suite{target: target, scenarios: pushScenarios(t, target.Registry)}
 	t.Run("rows", func(t *testing.T) {
 		for _, rows := range []map[string]func(*testing.T, *suite){

@@ -34,6 +34,11 @@ func (s *suite) call(t *testing.T, method, path string, body any) answer {
 
 // try is call for goroutines of the test.
 func (s *suite) try(method, path string, body any, header ...string) (answer, error) {
+	return send(method, s.target.BaseURL+path, body, header...)
+}
+
+// send sends a request to any address.
+func send(method, address string, body any, header ...string) (answer, error) {
 	var sent io.Reader
 	switch b := body.(type) {
 	case nil:
@@ -46,7 +51,7 @@ func (s *suite) try(method, path string, body any, header ...string) (answer, er
 		}
 		sent = bytes.NewReader(raw)
 	}
-	req, err := http.NewRequest(method, s.target.BaseURL+path, sent)
+	req, err := http.NewRequest(method, address, sent)
 	if err != nil {
 		return answer{}, err
 	}

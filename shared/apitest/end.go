@@ -22,7 +22,7 @@ func oneTick(t *testing.T, s *suite) {
 	end := s.create(t, id, "1").want(t, http.StatusOK).date(t, "until")
 	eventually(t, "the end has passed", func() bool { return time.Now().After(end.Add(100 * time.Millisecond)) })
 	for range 2 {
-		a, err := s.try(http.MethodPost, "/expire", nil,
+		a, err := send(http.MethodPost, s.target.Expire, nil,
 			"Ce-Specversion", "1.0", "Ce-Type", "dev.mayfly.tick", "Ce-Source", "/apitest", "Ce-Id", s.id())
 		if err != nil {
 			t.Fatal(err)
