@@ -9,6 +9,8 @@ import (
 	"connectrpc.com/connect"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/mayfly-ctf/mayfly/functions/gateway"
@@ -43,25 +45,53 @@ func TestEveryVerbInEveryProtocol(t *testing.T) {
 	}
 	t.Run("REST", func(t *testing.T) {
 		t.Parallel()
-		for call, want := range map[string]string{
-			"POST /api/v1/challenge":       `{"id":"a"`,
-			"GET /api/v1/challenge/a":      `{"id":"a"`,
-			"GET /api/v1/challenge":        `{"result":{"id":"1"`,
-			"PATCH /api/v1/challenge/a":    `{"id":"a"`,
-			"DELETE /api/v1/challenge/a":   `{}`,
-			"POST /api/v1/instance":        `{"challengeId":"c"`,
-			"GET /api/v1/instance/c/s":     `{"challengeId":"c","sourceId":"s"`,
-			"GET /api/v1/instance":         `{"result":{`,
-			"PATCH /api/v1/instance/c/s":   `{"challengeId":"c","sourceId":"s"`,
-			"DELETE /api/v1/instance/c/s":  `{}`,
-			"GET /api/v1/instance?id=none": `{"result":{`,
-		} {
+		wants := map[string]string{
+			"create-challenge": `{"id":"a"`, "retrieve-challenge": `{"id":"a"`, "query-challenge": `{"result":{"id":"1"`,
+			"update-challenge": `{"id":"a"`, "delete-challenge": `{}`,
+			"create-instance": `{"challengeId":"c"`, "retrieve-instance": `{"challengeId":"c","sourceId":"s"`,
+			"query-instance": `{"result":{"challengeId":"","sourceId":"s"`, "renew-instance": `{"challengeId":"c","sourceId":"s"`, "delete-instance": `{}`,
+		}
+		for verb, call := range restCalls {
 			method, path, _ := strings.Cut(call, " ")
-			if got := g.do(t, method, path, `{"id":"a","challengeId":"c"}`); got.Code != http.StatusOK || !strings.HasPrefix(strings.ReplaceAll(got.Body, ": ", ":"), want) {
-				t.Errorf("%s: %d %s", call, got.Code, got.Body)
+			got := g.do(t, method, path, `{"id":"a","challengeId":"c"}`)
+			if body := strings.ReplaceAll(got.Body, ": ", ":"); got.Code != http.StatusOK || !strings.HasPrefix(strings.ReplaceAll(body, ", ", ","), wants[verb]) {
+				t.Errorf("%s: %d %s", verb, got.Code, got.Body)
 			}
 		}
 	})
+}
+
+// restCalls are a call of each verb over REST.
+var restCalls = map[string]string{
+	"create-challenge":   "POST /api/v1/challenge",
+	"retrieve-challenge": "GET /api/v1/challenge/a",
+	"query-challenge":    "GET /api/v1/challenge",
+	"update-challenge":   "PATCH /api/v1/challenge/a",
+	"delete-challenge":   "DELETE /api/v1/challenge/a",
+	"create-instance":    "POST /api/v1/instance",
+	"retrieve-instance":  "GET /api/v1/instance/c/s",
+	"query-instance":     "GET /api/v1/instance?sourceId=s",
+	"renew-instance":     "PATCH /api/v1/instance/c/s",
+	"delete-instance":    "DELETE /api/v1/instance/c/s",
+}
+
+// Without a gateway each function answers on its own host, its own verb alone.
+func TestFunctionsWithoutAGateway(t *testing.T) {
+	t.Parallel()
+	for name, function := range split(t, echo(), serve.Options{}) {
+		conn := function.dial(t)
+		for verb, call := range restCalls {
+			method, path, _ := strings.Cut(call, " ")
+			got := function.do(t, method, path, "{}")
+			if verb == name && got.Code != http.StatusOK || verb != name && got.Code != http.StatusNotImplemented {
+				t.Errorf("%s at %s: %d %s", verb, name, got.Code, got.Body)
+			}
+		}
+		_, err := instancev1.NewInstanceManagerClient(conn).RenewInstance(t.Context(), &instancev1.RenewInstanceRequest{})
+		if want := codes.Unimplemented; name != "renew-instance" && status.Code(err) != want || name == "renew-instance" && err != nil {
+			t.Errorf("gRPC at %s: %v", name, err)
+		}
+	}
 }
 
 func everyVerb(t *testing.T, challenges challengev1connect.ChallengeStoreClient, instances instancev1connect.InstanceManagerClient) {
