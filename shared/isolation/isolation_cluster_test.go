@@ -1,0 +1,183 @@
+//go:build cluster
+
+package isolation_test
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/mayfly-ctf/mayfly/shared/kubernetes/clustertest"
+	k8s "github.com/mayfly-ctf/mayfly/shared/sdk/kubernetes"
+)
+
+// TestIsolation tries from inside pods what can be reached. First from a pod
+// without any policy, which shows that all of it is there, then from instances.
+func TestIsolation(t *testing.T) {
+	all := programs()
+	all["upstream"] = "../kubernetes/testdata/upstream"
+	s := newStage(t, all)
+	victim := s.web(t, nil)
+	closed := s.targets(t, victim)
+	away := target{"tcp", s.listen(t, outside), "GET / HTTP/1.0\r\n\r\n"}
+	free := s.free(t)
+	everything := maps.Clone(closed)
+	everything["the Internet"] = away
+	s.reaches(t, free, everything)
+	if t.Failed() {
+		t.Fatal("what can't be reached without a policy tells nothing")
+	}
+	s.unexposed(t, free, victim)
+
+	t.Run("default", func(t *testing.T) {
+		attacker := s.web(t, nil)
+		s.confined(t, attacker.door(t), everything)
+	})
+	t.Run("internet", func(t *testing.T) {
+		attacker := s.web(t, []k8s.Egress{{}})
+		s.confined(t, attacker.door(t), closed)
+		s.reaches(t, attacker.door(t), map[string]target{"the Internet": away})
+	})
+	t.Run("internet_of_a_cluster_with_public_addresses", func(t *testing.T) {
+		attacker := s.web(t, []k8s.Egress{{}}, outside+"/32", s.node+"/32")
+		s.confined(t, attacker.door(t), map[string]target{"a node's public address": away, "the kubelet": closed["the kubelet"]})
+	})
+	t.Run("scenarios_of_others", func(t *testing.T) {
+		var doors []door
+		for _, kind := range []string{"nodeport", "plain"} {
+			i := s.instance(t, "upstream", map[string]string{"kind": kind, "image": s.image, "host": s.node})
+			i.up(t)
+			at := door(strings.TrimPrefix(i.info, "http://"))
+			doors = append(doors, at)
+			wantPart(t, "a player reaches it", func() string { return at.ask("/user") }, "65532")
+			t.Logf("%s, with no policy but its own, reaches %s", kind, reached(try(at, everything)))
+		}
+		s.closeNamespace(t)
+		for _, at := range doors {
+			clustertest.Eventually(t, soon, "the policy is in force", func() error {
+				if still := reached(try(at, everything)); len(still) > 0 {
+					return fmt.Errorf("it reaches %s", still)
+				}
+				return nil
+			})
+			s.confined(t, at, everything)
+		}
+	})
+}
+
+// web is a running probe that players reach. What ClusterCIDRs are may be said.
+func (s *stage) web(t *testing.T, egress []k8s.Egress, clusterCIDRs ...string) *instance {
+	t.Helper()
+	i := s.kit(t, "monopod", &k8s.ExposedMonopodArgs{
+		Hostname: s.node, ClusterCIDRs: clusterCIDRs,
+		Container: k8s.Container{
+			Image: s.image, Args: []string{"http=:8080", "tcp=:7000"}, Requests: tiny(), Egress: egress,
+			Ports: []k8s.PortBinding{{Port: 8080, ExposeType: k8s.ExposeNodePort}, {Port: 7000}},
+		},
+	})
+	i.up(t)
+	want(t, "a player reaches it", func() string { return i.door(t).ask("/user") }, "65532")
+	return i
+}
+
+func (i *instance) door(t *testing.T) door { return door(i.at(t, "one", "8080/TCP")) }
+
+// free is a probe in a namespace without policies.
+func (s *stage) free(t *testing.T) door {
+	t.Helper()
+	pod, _ := s.pod(t, s.Namespace(), "free", s.image, 8080)
+	return door(pod)
+}
+
+// try returns what a probe says of each target.
+func try(from door, targets map[string]target) map[string]string {
+	var mu sync.Mutex
+	var trying sync.WaitGroup
+	said := make(map[string]string)
+	for name, at := range targets {
+		trying.Go(func() {
+			text := from.ask("/dial", "network", at.network, "address", at.address, "send", at.send)
+			mu.Lock()
+			defer mu.Unlock()
+			said[name] = text
+		})
+	}
+	trying.Wait()
+	return said
+}
+
+// reaches fails unless all targets answer.
+func (s *stage) reaches(t *testing.T, from door, targets map[string]target) {
+	t.Helper()
+	for name, at := range targets {
+		wantPart(t, name+" at "+at.address, func() string {
+			return from.ask("/dial", "network", at.network, "address", at.address, "send", at.send)
+		}, "yes: ")
+	}
+}
+
+// confined fails if a probe reaches any target, or can't look up names.
+func (s *stage) confined(t *testing.T, from door, targets map[string]target) {
+	t.Helper()
+	for _, network := range []string{"udp", "tcp"} {
+		wantPart(t, "names over "+network, func() string {
+			return from.ask("/lookup", "network", network, "name", "kubernetes.default.svc.cluster.local")
+		}, "yes: ")
+	}
+	for name, said := range try(from, targets) {
+		if !strings.HasPrefix(said, "no: ") {
+			t.Errorf("%s at %s: %q", name, targets[name].address, said)
+		}
+	}
+}
+
+// unexposed fails if somebody whom no policy confines reaches the port of an
+// instance that it does not expose.
+func (s *stage) unexposed(t *testing.T, from door, victim *instance) {
+	t.Helper()
+	pods, err := s.Typed.CoreV1().Pods(s.namespace).List(t.Context(), metav1.ListOptions{LabelSelector: victim.selector()})
+	ok(t, err)
+	at := net.JoinHostPort(pods.Items[0].Status.PodIP, "7000")
+	if said := from.ask("/dial", "network", "tcp", "address", at); !strings.HasPrefix(said, "no: ") {
+		t.Errorf("the port that is not exposed: %q", said)
+	}
+}
+
+// closeNamespace puts the policy there that an operator gives to the namespace
+// of instances: whoever brings no policy reaches nothing but name servers.
+func (s *stage) closeNamespace(t *testing.T) {
+	t.Helper()
+	domain, udp, tcp := intstr.FromInt32(53), corev1.ProtocolUDP, corev1.ProtocolTCP
+	servers := &metav1.LabelSelector{MatchLabels: map[string]string{"kubernetes.io/metadata.name": "kube-system"}}
+	_, err := s.Typed.NetworkingV1().NetworkPolicies(s.namespace).Create(t.Context(), &networkingv1.NetworkPolicy{
+		ObjectMeta: metav1.ObjectMeta{Name: "closed"},
+		Spec: networkingv1.NetworkPolicySpec{
+			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeEgress},
+			Egress: []networkingv1.NetworkPolicyEgressRule{{
+				To:    []networkingv1.NetworkPolicyPeer{{NamespaceSelector: servers}},
+				Ports: []networkingv1.NetworkPolicyPort{{Port: &domain, Protocol: &udp}, {Port: &domain, Protocol: &tcp}},
+			}},
+		},
+	}, metav1.CreateOptions{})
+	ok(t, err)
+}
+
+// reached are the names of the targets that answered.
+func reached(said map[string]string) []string {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(said)) {
+		if strings.HasPrefix(said[name], "yes: ") {
+			names = append(names, name)
+		}
+	}
+	return names
+}
