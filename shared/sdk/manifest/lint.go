@@ -20,7 +20,13 @@ func Lint(data []byte) []Finding {
 	if err != nil {
 		return []Finding{{Line: 1, Column: 1, Severity: SeverityError, Rule: "schema", Message: err.Error()}}
 	}
-	return order(append(found, m.dangers()...))
+	for _, d := range m.dangers() {
+		wrong := func(f Finding) bool { return f.Severity == SeverityError && f.Path == d.Path && d.Path != "" }
+		if !slices.ContainsFunc(found, wrong) { // else it is about what has to change anyway
+			found = append(found, d)
+		}
+	}
+	return order(found)
 }
 
 // A linter collects dangers.
