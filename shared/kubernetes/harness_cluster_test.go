@@ -63,7 +63,7 @@ func (b *bench) newProvider() *kubernetes.Provider {
 func (b *bench) at(plural, namespace string) dynamic.ResourceInterface {
 	group := map[string]string{
 		"deployments": "apps", "statefulsets": "apps", "jobs": "batch", "networkpolicies": "networking.k8s.io",
-		"ingresses": "networking.k8s.io", "roles": "rbac.authorization.k8s.io", "rolebindings": "rbac.authorization.k8s.io",
+		"ingresses": "networking.k8s.io", "poddisruptionbudgets": "policy", "roles": "rbac.authorization.k8s.io", "rolebindings": "rbac.authorization.k8s.io",
 		"customresourcedefinitions": "apiextensions.k8s.io", "wands": "mayfly.test",
 	}[plural]
 	r := b.objects.Resource(schema.GroupVersionResource{Group: group, Version: "v1", Resource: plural})

@@ -167,6 +167,11 @@ func (p *Provider) desired(k kind, urn resource.URN, inputs resource.PropertyMap
 			return nil, err
 		}
 	}
+	if !p.policy.SelectAnyPods {
+		if err := selectOwn(k, object, labels); err != nil {
+			return nil, err
+		}
+	}
 	switch k.name() {
 	case "Secret":
 		err = foldStringData(object)
@@ -194,6 +199,27 @@ func labelAt(object *unstructured.Unstructured, labels map[string]string, path .
 	inner.SetLabels(merge(inner.GetLabels(), labels))
 	unstructured.RemoveNestedField(template, "metadata", "creationTimestamp")
 	return unstructured.SetNestedMap(object.Object, template, path...)
+}
+
+// selectOwn narrows what selects pods to those of the instance: others may
+// have the same labels, and must neither be reached nor be opened by it. A
+// Service without a selector selects none, and stays so.
+func selectOwn(k kind, object *unstructured.Unstructured, labels map[string]string) error {
+	var path []string
+	switch k.name() {
+	case "Service":
+		path = []string{"spec", "selector"}
+		if chosen, _, _ := unstructured.NestedMap(object.Object, path...); len(chosen) == 0 {
+			return nil
+		}
+	case "networking.k8s.io/NetworkPolicy":
+		path = []string{"spec", "podSelector", "matchLabels"}
+	case "policy/PodDisruptionBudget":
+		path = []string{"spec", "selector", "matchLabels"}
+	default:
+		return nil
+	}
+	return unstructured.SetNestedField(object.Object, labels[LabelIdentity], append(path, LabelIdentity)...)
 }
 
 // nameAccount says which service account pods run as, also when that is the

@@ -35,6 +35,10 @@ type Policy struct {
 	// AllowExternalNames lets Services stand for any name, through which an
 	// Ingress controller would reach what pods can't.
 	AllowExternalNames bool `json:"allowExternalNames"`
+	// SelectAnyPods lets Services, NetworkPolicies and PodDisruptionBudgets
+	// select pods of others. Without it they select those of the instance alone;
+	// pods that a custom kind makes without the instance's label are not.
+	SelectAnyPods bool `json:"selectAnyPods"`
 	// IngressHosts are the hosts that an Ingress may serve: names or patterns. An
 	// Ingress for all hosts, or for a wildcard, needs the pattern *.
 	IngressHosts []string `json:"ingressHosts"`
