@@ -143,6 +143,9 @@ func isTransient(err error) bool {
 		// Two requests counted against a quota at the same time.
 		return strings.Contains(err.Error(), "resourcequotas")
 	}
+	if apierrors.IsInternalError(err) && strings.Contains(err.Error(), "typed patch object") {
+		return false // so the API server says that a field is unknown
+	}
 	return apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err) || apierrors.IsTooManyRequests(err) ||
 		apierrors.IsServiceUnavailable(err) || apierrors.IsInternalError(err) ||
 		utilnet.IsConnectionRefused(err) || utilnet.IsConnectionReset(err) || utilnet.IsProbableEOF(err) ||

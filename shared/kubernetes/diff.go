@@ -62,8 +62,13 @@ func (p *Provider) compare(
 	if err := p.adopt(ctx, k, object, identity, true); err != nil {
 		return plugin.DiffResponse{}, err
 	}
-	if k.namespaced && len(object.GetOwnerReferences()) == 0 {
-		return replace("metadata"), nil // its owner is gone, and so will it be
+	if k.namespaced {
+		if len(object.GetOwnerReferences()) == 0 {
+			return replace("metadata"), nil // its owner is gone, and so will it be
+		}
+		if ends, err := p.owners.ends(ctx, object.GetNamespace()); err != nil || ends {
+			return replace("metadata"), err // its namespace goes, and takes it along
+		}
 	}
 	result, err := p.cluster.apply(ctx, k, object, live, identity, true)
 	if isImmutable(err) {

@@ -20,6 +20,32 @@ type owners struct {
 
 	mu   sync.Mutex
 	uids map[objectName]types.UID
+	// stays are the namespaces that were seen not to be about to go.
+	stays map[string]bool
+}
+
+// ends tells whether a namespace is about to go. Where we may not look, it is
+// taken to stay.
+func (o *owners) ends(ctx context.Context, namespace string) (bool, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.stays[namespace] {
+		return false, nil
+	}
+	k := o.cluster.builtin[groupKind{"", "Namespace"}]
+	k.Version = "v1"
+	live, err := o.cluster.get(ctx, k, objectName{name: namespace})
+	if err != nil && !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err) {
+		return false, fmt.Errorf("look at the namespace %s: %w", namespace, err)
+	}
+	if apierrors.IsNotFound(err) || err == nil && live.GetDeletionTimestamp() != nil {
+		return true, nil
+	}
+	if o.stays == nil {
+		o.stays = map[string]bool{}
+	}
+	o.stays[namespace] = true
+	return false, nil
 }
 
 func ownerName(identity ctf.Identity, namespace string) objectName {

@@ -26,7 +26,8 @@ import (
 
 // TestMain is a worker when it is told to, as the binary of a real service is.
 func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == "worker" {
+	opens := map[string]engine.Open{"worker": openManifest, "objects": openObjects}
+	if len(os.Args) == 3 && opens[os.Args[1]] != nil {
 		cluster, err := kubernetes.Connect("")
 		if err != nil {
 			panic(err)
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 		options := kubernetes.Options{Cluster: cluster, Namespace: os.Args[2], ReadyTimeout: time.Minute}
 		os.Exit(engine.Work(context.Background(), engine.Providers{
 			kubernetes.Package: func() (plugin.Provider, error) { return kubernetes.NewProvider(options) },
-		}, openManifest))
+		}, opens[os.Args[1]]))
 	}
 	os.Exit(m.Run())
 }
