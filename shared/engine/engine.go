@@ -43,7 +43,8 @@ type Options struct {
 	// that begin with PULUMI_ are left out: Pulumi's engine obeys them.
 	WorkerEnv []string
 	// Workers is how many operations run at the same time; 0 is twice
-	// GOMAXPROCS.
+	// GOMAXPROCS. More than these are worth it where operations mostly wait, and
+	// are let go when they are idle.
 	Workers int
 	// OperationsPerWorker is after how many operations a worker is replaced; 0
 	// is 50.
@@ -61,7 +62,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	if o.Workers <= 0 {
-		o.Workers = 2 * runtime.GOMAXPROCS(0)
+		o.Workers = twiceProcessors()
 	}
 	if o.OperationsPerWorker <= 0 {
 		o.OperationsPerWorker = 50
@@ -74,6 +75,8 @@ func (o Options) withDefaults() Options {
 	}
 	return o
 }
+
+func twiceProcessors() int { return 2 * runtime.GOMAXPROCS(0) }
 
 // An Engine runs scenarios in worker processes. It is a [ctf.Engine] and safe
 // for concurrent use.

@@ -24,6 +24,7 @@ type pool struct {
 	command []string
 	env     []string
 	limit   int // operations per worker
+	keep    int // idle workers
 	spawn   *spawner
 	// slots holds a token for each worker that is busy or being replaced. The
 	// runtime serves blocked senders first come, first served.
@@ -43,7 +44,7 @@ func newPool(command []string, o Options) *pool {
 		}
 	}
 	return &pool{
-		command: command, env: env, limit: o.OperationsPerWorker,
+		command: command, env: env, limit: o.OperationsPerWorker, keep: min(o.Workers, twiceProcessors()),
 		spawn: newSpawner(), slots: make(chan struct{}, o.Workers),
 	}
 }
@@ -109,10 +110,10 @@ func (p *pool) take(ctx context.Context) (*worker, error) {
 }
 
 // release takes a worker back. One that is spent is replaced, and its slot is
-// kept until the replacement is ready, so that there are never too many.
+// kept until the replacement is ready, so that there are never too many. One
+// that a rush needed and nobody does now is let go, for the memory's sake.
 func (p *pool) release(ctx context.Context, w *worker, healthy bool) {
-	if healthy && w.served < p.limit {
-		p.giveBack(w)
+	if healthy && w.served < p.limit && p.giveBack(w) {
 		<-p.slots
 		return
 	}
@@ -126,15 +127,22 @@ func (p *pool) release(ctx context.Context, w *worker, healthy bool) {
 			return
 		}
 		if fresh, err := p.start(context.WithoutCancel(ctx)); err == nil { // else the next to ask tries, and tells
-			p.giveBack(fresh)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.idle = append(p.idle, fresh)
 		}
 	})
 }
 
-func (p *pool) giveBack(w *worker) {
+// giveBack keeps a worker, unless there are enough.
+func (p *pool) giveBack(w *worker) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(p.idle) >= p.keep {
+		return false
+	}
 	p.idle = append(p.idle, w)
+	return true
 }
 
 // close waits until no worker is busy and stops all.

@@ -48,6 +48,21 @@ func TestManyOperationsLeaveNothing(t *testing.T) {
 	})
 }
 
+func TestRushLeavesFewWorkers(t *testing.T) {
+	t.Parallel()
+	keep := 2 * runtime.GOMAXPROCS(0)
+	s := newSite(t, func(o *engine.Options) { o.Workers = 3 * keep })
+	var group errgroup.Group
+	for range 3 * keep {
+		group.Go(func() error { return s.Preview(t.Context(), program("", "files", "a")) })
+	}
+	eventually(t, "the rush has more workers", func() bool { return len(workers(s.disk)) > keep })
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the others are let go", func() bool { return len(workers(s.disk)) <= keep })
+}
+
 func held() (heap uint64, goroutines, files int) {
 	runtime.GC()
 	var m runtime.MemStats
