@@ -101,7 +101,7 @@ func run(ctx context.Context, s settings, out, diagnostics io.Writer) error {
 		scenarios: s.scenarios(registry.Address),
 		platform:  s.platform,
 		orphans:   reconcile.Orphans{Grace: s.orphans.grace, ListOnly: s.orphans.list},
-		workers:   s.workers,
+		workers:   s.atOnce(),
 		runFor:    s.scenario.timeout,
 		memory:    uint64(s.scenario.memory) << 20,
 		sinks:     sinks(url),

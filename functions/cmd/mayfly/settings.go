@@ -38,6 +38,18 @@ type settings struct {
 	}
 }
 
+// clusterWorkers is how many operations run at once on a cluster: they mostly
+// wait for pods. Each takes some 20 MB more while it runs.
+const clusterWorkers = 32
+
+// atOnce is how many operations of the engine run at once; 0 is its own choice.
+func (s settings) atOnce() int {
+	if s.workers == 0 && s.platform.Kubernetes {
+		return clusterWorkers
+	}
+	return s.workers
+}
+
 func (s *settings) register(flags *pflag.FlagSet) {
 	flags.StringVar(&s.address, "address", "127.0.0.1", "address to listen on")
 	flags.Uint16VarP(&s.port, "port", "p", 8080, "port to listen on; 0 takes a free one")
@@ -55,7 +67,7 @@ func (s *settings) register(flags *pflag.FlagSet) {
 	flags.DurationVar(&s.reconcile, "reconcile", time.Minute, "time between two looks for interrupted work")
 	flags.DurationVar(&s.orphans.grace, "orphan-grace", 10*time.Minute, "age at which what runs without a record is destroyed")
 	flags.BoolVar(&s.orphans.list, "orphan-list", false, "list in the log what runs without a record, and destroy none of it")
-	flags.IntVar(&s.workers, "workers", 0, "operations of the engine at once; 0 is two for each processor")
+	flags.IntVar(&s.workers, "workers", 0, fmt.Sprintf("operations of the engine at once; 0 is two for each processor, and %d on a cluster", clusterWorkers))
 	s.platform.register(flags)
 	flags.DurationVar(&s.scenario.timeout, "scenario-timeout", time.Minute, "time a scenario's program may run, not counting what is made for it meanwhile")
 	flags.UintVar(&s.scenario.memory, "scenario-memory", 512, "memory a scenario's program may use, in MiB")
