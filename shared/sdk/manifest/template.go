@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -71,14 +72,7 @@ func parseTemplate(text string) (template, error) {
 
 // has tells whether a placeholder of one of these kinds is in it.
 func (t template) has(kinds ...string) bool {
-	for _, p := range t {
-		for _, kind := range kinds {
-			if p.of == kind {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(t, func(p piece) bool { return p.of != "" && slices.Contains(kinds, p.of) })
 }
 
 // secret tells whether a flag is in it.
