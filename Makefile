@@ -21,8 +21,8 @@ help: ## Show this list
 build: ## Build .bin/mayfly, which is every verb, the client and `mayfly run`
 	$(GO) build -trimpath -o $(BIN)/mayfly ./functions/cmd/mayfly
 
-run: build ## Run everything on this machine, on 127.0.0.1:8080
-	$(BIN)/mayfly run
+run: build ## Run everything on this machine, on 127.0.0.1:8080 (ARGS: see mayfly run --help)
+	$(BIN)/mayfly run $(ARGS)
 
 example: ## Build the example scenario into .bin/riddle
 	mkdir -p $(BIN)/riddle && cp shared/sdk/examples/riddle/Pulumi.yaml $(BIN)/riddle/
