@@ -35,7 +35,7 @@ func describe(ctx *pulumi.Context, project, namespace string) error {
 	ctx.Export("connection_info", pulumi.String(project+" "+namespace+" "+settings.Require("identity")))
 	ctx.Export("flags", pulumi.ToSecret(pulumi.ToStringArray([]string{"FLAG{1}"})))
 	if names := additional["files"]; names != "" {
-		for _, name := range strings.Split(names, ",") {
+		for name := range strings.SplitSeq(names, ",") {
 			var f struct {
 				pulumi.CustomResourceState
 				Path pulumi.StringOutput `pulumi:"path"`
