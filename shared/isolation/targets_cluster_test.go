@@ -191,9 +191,9 @@ func (s *stage) redisImage(t *testing.T) string {
 	libraries, err := exec.CommandContext(t.Context(), "ldd", program).Output()
 	ok(t, err)
 	files := map[string][]byte{"program": read(t, program)}
-	for _, word := range strings.Fields(string(libraries)) {
-		if strings.HasPrefix(word, "/") {
-			files[strings.TrimPrefix(word, "/")] = read(t, word)
+	for word := range strings.FieldsSeq(string(libraries)) {
+		if path, isFile := strings.CutPrefix(word, "/"); isFile {
+			files[path] = read(t, word)
 		}
 	}
 	return clustertest.Image(t, "redis", files)
