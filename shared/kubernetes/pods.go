@@ -24,6 +24,9 @@ type podWatch struct {
 	cluster *Cluster
 	kind    kind
 	fail    context.CancelCauseFunc
+	// stale is why pods were refused before: that may be mended by now, and is
+	// tried again in a while.
+	stale string
 
 	mu       sync.Mutex
 	workload *unstructured.Unstructured
@@ -35,7 +38,7 @@ func (w *podWatch) saw(workload *unstructured.Unstructured) {
 	w.mu.Lock()
 	w.workload = workload
 	w.mu.Unlock()
-	if message := refusedPods(workload); message != "" {
+	if message := refusedPods(workload); message != "" && message != w.stale {
 		w.fail(&FailureError{Object: describe(workload), Reason: "its pods are refused", Detail: message})
 	}
 }
@@ -137,6 +140,9 @@ func (w *podWatch) explain(ctx context.Context, live *unstructured.Unstructured,
 	}
 	w.mu.Unlock()
 	if pod == nil {
+		if refused := refusedPods(live); refused != "" {
+			reason, message = reason+": its pods are refused", refused
+		}
 		return &FailureError{Object: describe(live), Reason: reason, Detail: message}
 	}
 	return &FailureError{Object: describe(live), Reason: reason + ": " + t.reason, Detail: w.detail(ctx, pod, t)}

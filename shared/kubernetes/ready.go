@@ -104,7 +104,7 @@ func (p *Provider) waitReady(
 	waiting, cancel := context.WithTimeoutCause(ctx, limit, errTooLong)
 	defer cancel()
 	waiting, fail := context.WithCancelCause(waiting)
-	pods := &podWatch{cluster: p.cluster, kind: k, workload: live, fail: fail}
+	pods := &podWatch{cluster: p.cluster, kind: k, workload: live, fail: fail, stale: refusedPods(live)}
 	var watching sync.WaitGroup
 	watching.Go(func() { pods.run(waiting) })
 	var last standing

@@ -64,6 +64,9 @@ func (c *Cluster) watch(
 	if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
 		return false, nil
 	}
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
 	if err != nil {
 		return false, fmt.Errorf("watch %s: %w", k.Kind, err)
 	}

@@ -135,6 +135,7 @@ func TestRefusedPods(t *testing.T) {
 		"apiVersion": "v1", "kind": "ResourceQuota", "metadata": map[string]any{"name": "full"},
 		"spec": map[string]any{"hard": map[string]any{"pods": "0", "configmaps": "3"}},
 	}}
+	eventually(t, "the cluster's own ConfigMap is there", func() bool { return b.get("configmaps", "kube-root-ca.crt") != nil })
 	_, err := b.at("resourcequotas", b.namespace).Create(t.Context(), quota, metav1.CreateOptions{})
 	ok(t, err)
 	eventually(t, "the quota counts", func() bool {
