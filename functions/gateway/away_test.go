@@ -197,6 +197,15 @@ func TestLeavingAColdFunction(t *testing.T) {
 	}
 }
 
+// A function whose host has no address is not there at all.
+func TestFunctionThatIsNotInstalled(t *testing.T) {
+	t.Parallel()
+	g := open(t, gateway.Options{Target: gateway.Hosts("http://%s.invalid"), StartWithin: time.Hour}, serve.Options{})
+	if got := g.do(t, http.MethodGet, "/api/v1/challenge/1", ""); got.Code != http.StatusServiceUnavailable {
+		t.Errorf("%d %s", got.Code, got.Body)
+	}
+}
+
 // A switchboard is one address behind which functions come and go, as a
 // cluster's services are.
 type switchboard struct {

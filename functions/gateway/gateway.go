@@ -24,7 +24,8 @@ type Options struct {
 	// http://host:port, by the name of the verb: create-challenge. It is asked
 	// once for each verb. Functions are reached over HTTP/2 without TLS.
 	Target func(verb string) (*url.URL, error)
-	// StartWithin is how long a function that takes no connections is waited for.
+	// StartWithin is how long a function that takes no connections is waited for,
+	// unless its host has no address.
 	// Whatever holds requests while a function starts may hold them longer. 0 is
 	// ten seconds.
 	StartWithin time.Duration

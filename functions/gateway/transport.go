@@ -58,7 +58,7 @@ func (p *patient) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		res, err := p.transport.RoundTrip(attempt)
-		if !neverSent(err) {
+		if !neverSent(err) || unknownHost(err) {
 			return res, err
 		}
 		if late == nil {
@@ -80,6 +80,13 @@ func (p *patient) RoundTrip(r *http.Request) (*http.Response, error) {
 func neverSent(err error) bool {
 	failure, ok := errors.AsType[*net.OpError](err)
 	return ok && failure.Op == "dial"
+}
+
+// unknownHost tells whether there is no such host: a function that is not
+// installed, and not one that starts.
+func unknownHost(err error) bool {
+	failure, ok := errors.AsType[*net.DNSError](err)
+	return ok && failure.IsNotFound
 }
 
 // fresh returns the request for one try, which may close its body. Who called
