@@ -47,17 +47,17 @@ func BenchmarkKubernetes(b *testing.B) {
 	s := newClusterSite(b)
 	turns, counts := 20, []int{50, 100}
 	if testing.Short() {
-		turns, counts = 3, []int{10}
+		turns, counts = 4, []int{10}
 	}
 	one := s.measureOne(turns)
+	printOne(os.Stdout, one)
 	var crowds []crowd
 	for _, count := range counts {
-		crowds = append(crowds, s.measureCrowd(count))
+		c := s.measureCrowd(count)
+		printCrowd(os.Stdout, c)
+		crowds = append(crowds, c)
 	}
-	ways := s.measureWays(turns)
-	printOne(os.Stdout, one)
-	printCrowds(os.Stdout, crowds)
-	printWays(os.Stdout, ways)
+	printWays(os.Stdout, s.measureWays(turns/2))
 	printAims(os.Stdout, clusterAims(one, crowds))
 }
 
@@ -68,7 +68,8 @@ func newClusterSite(b *testing.B) *clusterSite {
 		b: b, client: &http.Client{},
 		// The ticks are at the bench's command.
 		server: newServer(b, "KUBECONFIG="+os.Getenv("KUBECONFIG"), "KUBERNETES=true", "KUBERNETES_TARGET_NAMESPACE="+s.namespace,
-			"HOSTNAME=ctf.example", "LOG_LEVEL=warn", "TICK=24h", "RECONCILE=24h"),
+			"INSTANCE_HOSTNAME=ctf.example", "LOG_LEVEL=warn", "TICK=24h", "RECONCILE=24h",
+			"WORKERS="+os.Getenv("WORKERS")),
 	}
 	s.server.Start()
 	s.observer = observe(b, c, s.namespace)
@@ -145,7 +146,7 @@ func (s *clusterSite) measureCrowd(count int) crowd {
 	identities := make([]string, count)
 	source := func(n int) string { return fmt.Sprintf("crowd-%d-%d", count, n) }
 	s.resetPeaks()
-	before := s.usage()
+	before, workers := s.usage(), s.countWorkers()
 	launch := measurement{callers: count, do: func(n int) (err error) {
 		identities[n], c.mayfly[n], err = s.launch(source(n))
 		return err
@@ -154,10 +155,7 @@ func (s *clusterSite) measureCrowd(count int) crowd {
 	s.check(err)
 	c.busy[0] = s.usage().since(before)
 	c.peak = memory(s.server.cmd.Process.Pid, "VmHWM")
-	for _, pid := range s.server.Workers() {
-		c.workers += memory(pid, "VmHWM")
-		c.running++
-	}
+	c.workers, c.running = workers()
 	twins := s.twins(identities[0], count)
 	_, err = measurement{callers: count, do: func(n int) error {
 		return s.call(http.MethodDelete, instancePath("one-pod", source(n)), nil)

@@ -145,6 +145,37 @@ func (o *observer) timeline(identity string) (timeline, error) {
 	}
 }
 
+// countWorkers looks after the workers, of which most end with what they were
+// started for, until the function it returns is called. That tells how many
+// there were at most, and the most memory that they did not share.
+func (s *clusterSite) countWorkers() (end func() (bytes, running int)) {
+	const often = 100 * time.Millisecond
+	quit := make(chan struct{})
+	var most, mostRunning int
+	var group sync.WaitGroup
+	group.Go(func() {
+		look := time.NewTicker(often)
+		defer look.Stop()
+		for {
+			sum, workers := 0, s.server.Workers()
+			for _, pid := range workers {
+				sum += memory(pid, "RssAnon")
+			}
+			most, mostRunning = max(most, sum), max(mostRunning, len(workers))
+			select {
+			case <-quit:
+				return
+			case <-look.C:
+			}
+		}
+	})
+	return func() (int, int) {
+		close(quit)
+		group.Wait()
+		return most, mostRunning
+	}
+}
+
 // A usage is processor time.
 type usage struct{ ours, machine time.Duration }
 

@@ -78,27 +78,24 @@ func lasted(all []timeline) time.Duration {
 
 func (c crowd) ratio() float64 { return float64(lasted(c.mayfly)) / float64(lasted(c.kubectl)) }
 
-func printCrowds(out io.Writer, crowds []crowd) {
-	printAligned(out, "Instances of one pod at once. Memory is the highest; processor time is that of Mayfly with\n"+
-		"its workers, and of the whole machine.", tabwriter.AlignRight, func(line func(...any)) {
-		line("instances", "by", "all ready after", "per second", "memory", "workers", "how many", "processor", "machine")
-		for _, c := range crowds {
-			for i, all := range [][]timeline{c.mayfly, c.kubectl} {
-				span := lasted(all)
-				cells := []any{c.count, "mayfly", fmt.Sprintf("%.1f s", span.Seconds()), fmt.Sprintf("%.2f", float64(c.count)/span.Seconds()),
-					megabytes(c.peak), megabytes(c.workers), c.running, fmt.Sprintf("%.1f s", c.busy[i].ours.Seconds()),
-					fmt.Sprintf("%.1f s", c.busy[i].machine.Seconds())}
-				if i == 1 {
-					cells[1], cells[4], cells[5], cells[6], cells[7] = "kubectl", "", "", "", ""
-				}
-				line(cells...)
+func printCrowd(out io.Writer, c crowd) {
+	printAligned(out, fmt.Sprintf("%d instances of one pod at once. Memory is the highest, for workers what they do not\n"+
+		"share; processor time is that of Mayfly with its workers, and of the whole machine.", c.count), tabwriter.AlignRight, func(line func(...any)) {
+		line("by", "all ready after", "per second", "memory", "workers", "how many", "processor", "machine")
+		for i, all := range [][]timeline{c.mayfly, c.kubectl} {
+			span := lasted(all).Seconds()
+			cells := []any{"mayfly", seconds(lasted(all)), fmt.Sprintf("%.2f", float64(c.count)/span),
+				megabytes(c.peak), megabytes(c.workers), c.running, seconds(c.busy[i].ours), seconds(c.busy[i].machine)}
+			if i == 1 {
+				cells = []any{"kubectl", cells[1], cells[2], "", "", "", "", cells[7]}
 			}
+			line(cells...)
 		}
 	})
-	for _, c := range crowds {
-		printSteps(out, fmt.Sprintf("Where the time goes, of %d at once. What waits for its turn waits in the first line.", c.count), c.mayfly, c.kubectl)
-	}
+	printSteps(out, fmt.Sprintf("Where the time of %d at once goes. What waits for its turn waits in the first line.", c.count), c.mayfly, c.kubectl)
 }
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
 
 func printWays(out io.Writer, ways []way) {
 	printAligned(out, fmt.Sprintf("The same containers described by a program and by a manifest, %d of each in turn. To\n"+
