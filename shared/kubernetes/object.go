@@ -177,6 +177,8 @@ func (p *Provider) desired(k kind, urn resource.URN, inputs resource.PropertyMap
 		err = foldStringData(object)
 	case "apps/StatefulSet":
 		err = ownClaims(object, labels)
+	case "networking.k8s.io/NetworkPolicy":
+		closeMetadata(object)
 	}
 	return object, err
 }
