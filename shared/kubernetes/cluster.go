@@ -45,33 +45,43 @@ type Cluster struct {
 	custom map[schema.GroupVersionKind]kind
 }
 
-// Connect returns a connection as a kubeconfig says: the file that is named,
-// else those of KUBECONFIG or the home directory, else, in a pod, as its
-// service account. It returns [ErrNoCluster] if there is none of these, and
-// sends nothing.
+// Connect returns a connection to the cluster that [Config] finds, with its
+// errors. It sends nothing.
 func Connect(kubeconfig string) (*Cluster, error) {
-	rules := clientcmd.NewDefaultClientConfigLoadingRules()
-	rules.ExplicitPath = kubeconfig
-	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil)
-	config, err := loader.ClientConfig()
-	if clientcmd.IsEmptyConfig(err) {
-		return nil, ErrNoCluster
-	}
+	config, namespace, err := Config(kubeconfig)
 	if err != nil {
-		return nil, fmt.Errorf("read the kubeconfig: %w", err)
-	}
-	namespace, _, err := loader.Namespace()
-	if err != nil {
-		return nil, fmt.Errorf("read the kubeconfig: %w", err)
+		return nil, err
 	}
 	return newCluster(config, namespace)
 }
 
-func newCluster(config *rest.Config, namespace string) (*Cluster, error) {
-	config = rest.CopyConfig(config)
-	config.QPS = -1 // no limit of ours: the API server has its own
+// Config returns how to connect to a cluster, and the namespace to work in, as
+// a kubeconfig says: the file that is named, else those of KUBECONFIG or the
+// home directory, else, in a pod, as its service account. It returns
+// [ErrNoCluster] if there is none of these. Requests are not limited: the API
+// server has limits of its own.
+func Config(kubeconfig string) (config *rest.Config, namespace string, err error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = kubeconfig
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil)
+	config, err = loader.ClientConfig()
+	if clientcmd.IsEmptyConfig(err) {
+		return nil, "", ErrNoCluster
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("read the kubeconfig: %w", err)
+	}
+	namespace, _, err = loader.Namespace()
+	if err != nil {
+		return nil, "", fmt.Errorf("read the kubeconfig: %w", err)
+	}
+	config.QPS = -1
 	config.UserAgent = "mayfly"
 	config.WarningHandlerWithContext = rest.NoWarnings{}
+	return config, namespace, nil
+}
+
+func newCluster(config *rest.Config, namespace string) (*Cluster, error) {
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the cluster: %w", err)

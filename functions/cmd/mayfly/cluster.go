@@ -12,7 +12,6 @@ import (
 
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/mayfly-ctf/mayfly/shared/kubernetes"
 )
@@ -33,20 +32,10 @@ type cluster struct {
 // own. It returns [kubernetes.ErrNoCluster] if there is none, and sends
 // nothing.
 func currentCluster() (*cluster, error) {
-	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(clientcmd.NewDefaultClientConfigLoadingRules(), nil)
-	config, err := loader.ClientConfig()
-	if clientcmd.IsEmptyConfig(err) {
-		return nil, kubernetes.ErrNoCluster
-	}
+	config, namespace, err := kubernetes.Config("")
 	if err != nil {
-		return nil, fmt.Errorf("read the kubeconfig: %w", err)
+		return nil, err
 	}
-	namespace, _, err := loader.Namespace()
-	if err != nil {
-		return nil, fmt.Errorf("read the kubeconfig: %w", err)
-	}
-	config.QPS = -1 // no limit of ours: the API server has its own
-	config.WarningHandlerWithContext = rest.NoWarnings{}
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the cluster: %w", err)
