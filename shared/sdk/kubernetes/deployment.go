@@ -98,7 +98,9 @@ func (a *ExposedMultipodArgs) deployment(name string, c Container) (map[string]a
 	if err != nil {
 		return nil, err
 	}
-	metadata := map[string]any{"labels": a.labels(name)}
+	labels := a.labels(name)
+	labels[egressLabel] = "declared"
+	metadata := map[string]any{"labels": labels}
 	if contents := a.contents(c); contents != "" {
 		metadata["annotations"] = map[string]any{contentsAnnotation: contents}
 	}

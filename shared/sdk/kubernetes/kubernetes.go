@@ -26,6 +26,10 @@ const (
 	nameLabel     = "app.kubernetes.io/name"
 	instanceLabel = "app.kubernetes.io/instance"
 
+	// egressLabel says that the pod's own NetworkPolicies tell all that it may
+	// reach. An operator's policy for pods that bring none leaves it alone.
+	egressLabel = "mayfly.dev/egress"
+
 	// kind is the value of kindLabel, for one container as for many.
 	kind = "exposed-multipod"
 
