@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/mayfly-ctf/mayfly/shared/kubernetes/clustertest"
 	k8s "github.com/mayfly-ctf/mayfly/shared/sdk/kubernetes"
 )
 
