@@ -3,9 +3,11 @@
 package isolation_test
 
 import (
+	"fmt"
 	"maps"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
+	"github.com/mayfly-ctf/mayfly/shared/kubernetes/clustertest"
 	k8s "github.com/mayfly-ctf/mayfly/shared/sdk/kubernetes"
 )
 
@@ -55,6 +58,12 @@ func TestIsolation(t *testing.T) {
 			i.up(t)
 			at := door(strings.TrimPrefix(i.info, "http://"))
 			wantPart(t, "a player reaches it", func() string { return at.ask("/user") }, "65532")
+			clustertest.Eventually(t, soon, "the policy is in force for a new pod", func() error {
+				if still := reached(try(at, closed)); len(still) > 0 {
+					return fmt.Errorf("it reaches %s", still)
+				}
+				return nil
+			})
 			s.confined(t, at, closed)
 			s.reaches(t, at, map[string]target{"the Internet": away})
 		}
@@ -149,4 +158,15 @@ func (s *stage) closeNamespace(t *testing.T) {
 	ok(t, yaml.UnmarshalStrict(text, &policy))
 	_, err = s.Typed.NetworkingV1().NetworkPolicies(s.namespace).Create(t.Context(), &policy, metav1.CreateOptions{})
 	ok(t, err)
+}
+
+// reached are the names of the targets that answered.
+func reached(said map[string]string) []string {
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(said)) {
+		if strings.HasPrefix(said[name], "yes: ") {
+			names = append(names, name)
+		}
+	}
+	return names
 }
