@@ -1,6 +1,6 @@
 # Every target that people use has a line after ## that says what it does.
 
-MODULES := shared shared/sdk functions
+MODULES := shared shared/sdk functions deploy
 GO      := go
 # How many packages are compiled and tested at once.
 JOBS    ?= 2
@@ -28,6 +28,18 @@ example: ## Build the example scenario into .bin/riddle
 	mkdir -p $(BIN)/riddle && cp shared/sdk/examples/riddle/Pulumi.yaml $(BIN)/riddle/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/riddle/scenario ./shared/sdk/examples/riddle
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(BIN)/riddle/service ./shared/sdk/examples/riddle/service
+
+images: ## Build and push the images to REGISTRY=registry.example/path, print their references
+	$(GO) run ./deploy/cmd/deploy images
+
+release: ## As images, for every architecture and with a list of parts in .bin/release
+	$(GO) run ./deploy/cmd/deploy images --arch amd64,arm64 --sbom $(BIN)/release
+
+up: ## Put Mayfly onto the cluster of the current kubeconfig; images go to REGISTRY
+	$(GO) run ./deploy/cmd/deploy up
+
+down: ## Remove Mayfly, its state and its instances from the cluster
+	$(GO) run ./deploy/cmd/deploy down
 
 test: ## Test every module, with the race detector
 	@for module in $(MODULES); do \

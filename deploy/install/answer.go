@@ -51,7 +51,7 @@ func (c *Cluster) answer(ctx context.Context, id identity) error {
 		if err == nil {
 			return nil
 		}
-		if ended := sleep(ctx, look); ended != nil {
+		if ended := pause(ctx); ended != nil {
 			return errors.Join(ended, err)
 		}
 	}

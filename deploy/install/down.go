@@ -7,12 +7,13 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // Down removes all that Up made, all state, and every instance in the
-// namespace of instances, and returns when it is gone. It may be called again,
-// and when nothing is there.
+// namespace of instances, and returns when it is gone. Functions end their work
+// first. It may be called again, and when nothing is there.
 func (c *Cluster) Down(ctx context.Context, o Options, out io.Writer) error {
 	ids, err := c.remembered(ctx, o.namespace())
 	if err != nil {
@@ -39,6 +40,13 @@ func (c *Cluster) Down(ctx context.Context, o Options, out io.Writer) error {
 		}
 		leaving = append(leaving, id)
 	}
+	if len(leaving) == 0 {
+		fmt.Fprintln(out, "nothing is left")
+		return nil
+	}
+	if err := c.stop(ctx, o.namespace(), ids, out); err != nil {
+		return err
+	}
 	for _, id := range leaving {
 		fmt.Fprintf(out, "deleting %s\n", id)
 		if err := c.remove(ctx, id); err != nil {
@@ -46,6 +54,52 @@ func (c *Cluster) Down(ctx context.Context, o Options, out io.Writer) error {
 		}
 	}
 	return c.awaitGone(ctx, leaving, out)
+}
+
+// stop removes events, then functions, and Redis when the last of them has
+// ended its work. A namespace that is deleted with pods in it would take away
+// what they need, and is looked at again only after half of their grace.
+func (c *Cluster) stop(ctx context.Context, namespace string, ids []identity, out io.Writer) error {
+	for _, step := range []struct {
+		stage      int
+		what, pods string
+	}{{4, "events", ""}, {3, "functions", "function"}, {2, "redis", "redis"}} {
+		fmt.Fprintf(out, "stopping %s\n", step.what)
+		for _, id := range ids {
+			if stageOf(id.GroupKind()) != step.stage {
+				continue
+			}
+			if err := c.remove(ctx, id); err != nil {
+				return err
+			}
+		}
+		if step.pods == "" {
+			continue
+		}
+		if err := c.awaitNoPods(ctx, namespace, "app.kubernetes.io/component="+step.pods); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Cluster) awaitNoPods(ctx context.Context, namespace, selector string) error {
+	at, err := c.at(schema.GroupVersionKind{Version: "v1", Kind: "Pod"}, namespace)
+	if err != nil {
+		return err
+	}
+	for {
+		pods, err := at.List(ctx, metav1.ListOptions{LabelSelector: selector})
+		if err != nil {
+			return fmt.Errorf("list pods: %w", err)
+		}
+		if len(pods.Items) == 0 {
+			return nil
+		}
+		if err := pause(ctx); err != nil {
+			return fmt.Errorf("%w; %d pods have not ended their work, as %s", err, len(pods.Items), pods.Items[0].GetName())
+		}
+	}
 }
 
 func (c *Cluster) awaitGone(ctx context.Context, ids []identity, out io.Writer) error {
@@ -65,7 +119,7 @@ func (c *Cluster) awaitGone(ctx context.Context, ids []identity, out io.Writer) 
 			fmt.Fprintln(out, "nothing is left")
 			return nil
 		}
-		if err := sleep(ctx, look); err != nil {
+		if err := pause(ctx); err != nil {
 			return fmt.Errorf("%w; still there: %s", err, strings.Join(left, ", "))
 		}
 	}

@@ -41,7 +41,7 @@ func (c *Cluster) await(ctx context.Context, objects []*unstructured.Unstructure
 			said = now
 			fmt.Fprintf(out, "waiting  for %s\n", now)
 		}
-		if err := sleep(ctx, look); err != nil {
+		if err := pause(ctx); err != nil {
 			return ended(ctx, err, reasons)
 		}
 	}

@@ -74,8 +74,10 @@ func (c *Cluster) Up(ctx context.Context, o Options, out io.Writer) error {
 }
 
 // stage orders objects: each works only with those of the stages before.
-func stage(object *unstructured.Unstructured) int {
-	switch gk := object.GroupVersionKind().GroupKind(); {
+func stage(object *unstructured.Unstructured) int { return stageOf(identify(object).GroupKind()) }
+
+func stageOf(gk schema.GroupKind) int {
+	switch {
 	case gk.Kind == "Namespace":
 		return 0
 	case gk.Kind == "StatefulSet":
@@ -148,7 +150,7 @@ func (c *Cluster) applyPatiently(ctx context.Context, object *unstructured.Unstr
 		if err == nil || !transient || time.Now().After(deadline) {
 			return changed, err
 		}
-		if err := sleep(ctx, look); err != nil {
+		if err := pause(ctx); err != nil {
 			return false, err
 		}
 	}
@@ -174,8 +176,9 @@ func (c *Cluster) keepSchedule(ctx context.Context, object *unstructured.Unstruc
 	return object, unstructured.SetNestedField(object.Object, schedule, "spec", "schedule")
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
+// pause waits until it is time to look again.
+func pause(ctx context.Context) error {
+	timer := time.NewTimer(look)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

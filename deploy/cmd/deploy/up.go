@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"runtime"
 	"time"
@@ -103,9 +104,7 @@ func complete(ctx context.Context, o *install.Options, p packing, redis string, 
 		if err != nil {
 			return err
 		}
-		for name, reference := range references {
-			o.Images[name] = reference
-		}
+		maps.Copy(o.Images, references)
 	}
 	if redis != "" {
 		o.Images["redis"] = redis
