@@ -3,6 +3,7 @@ package install_test
 import (
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -174,17 +175,22 @@ func TestFunctions(t *testing.T) {
 func TestEveryVerb(t *testing.T) {
 	t.Parallel()
 	wired := map[string]bool{}
-	mains, err := filepath.Glob(filepath.Join(root, "functions/cmd/*/*.go"))
-	check(t, err)
-	for _, main := range mains {
-		file, err := parser.ParseFile(token.NewFileSet(), main, nil, parser.ImportsOnly)
-		check(t, err)
+	mains := os.DirFS(filepath.Join(root, "functions/cmd"))
+	check(t, fs.WalkDir(mains, ".", func(main string, entry fs.DirEntry, err error) error {
+		if err != nil || path.Ext(main) != ".go" || strings.HasSuffix(main, "_test.go") {
+			return err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, "functions/cmd", main), nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
 		for _, spec := range file.Imports {
 			imported, err := strconv.Unquote(spec.Path.Value)
 			check(t, err)
 			wired[path.Base(imported)] = wired[path.Base(imported)] || path.Dir(imported) == "github.com/mayfly-ctf/mayfly/functions"
 		}
-	}
+		return nil
+	}))
 	configured := functions(t, options("production"))
 	verbs := map[string]bool{}
 	for name := range configured {
