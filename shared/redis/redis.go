@@ -42,6 +42,8 @@ type Options struct {
 	Keys *Keyring
 	// LeaseTTL is how long a lease outlives a holder that died; 0 is 20 seconds.
 	LeaseTTL time.Duration
+	// Lazy has Open not wait for Redis to answer: calls find out.
+	Lazy bool
 	// Tick is turned on and off as things become due; nil where it is always on.
 	Tick ctf.Tick
 	// ReconcileEvery is how often reconcile comes; 0 is 15 minutes.
@@ -98,6 +100,9 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	}
 	if s.client, err = connect(options.URL); err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
+	}
+	if options.Lazy {
+		return s, nil
 	}
 	if err := s.Ping(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the store: %w", err), s.Close())

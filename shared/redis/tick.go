@@ -19,8 +19,8 @@ import (
 //
 //	on:   write the due entry and read the tick (one step); if it is off: tell
 //	      the clock, record on unless the tick was changed meanwhile, else again
-//	off:  record off; tell the clock; record off again unless the tick was
-//	      changed or something is due by now (one step), else turn it on
+//	off:  record off; tell the clock; record off again unless something is due
+//	      by now (one step), else turn it on
 
 const (
 	defaultReconcileEvery = 15 * time.Minute
@@ -112,18 +112,18 @@ func (t *ticker) on(ctx context.Context) error {
 
 // off turns the tick off, unless something is due.
 func (t *ticker) off(ctx context.Context) error {
-	first, err := t.run(ctx, "to", "off", "unless", "due")
+	before, err := t.run(ctx, "to", "off", "unless", "due")
 	if err != nil {
 		return err
 	}
-	if first.status() == "due" {
+	if before.status() == "due" {
 		return t.on(ctx)
 	}
 	if err := t.clock.Off(ctx); err != nil {
 		return fmt.Errorf("turn the fast tick off: %w", err)
 	}
-	second, err := t.run(ctx, "to", "off", "unless", "due", "turn", first.turn())
-	if err != nil || second.status() == "ok" {
+	after, err := t.run(ctx, "to", "off", "unless", "due")
+	if err != nil || after.status() == "ok" {
 		return err
 	}
 	return t.mend(ctx)

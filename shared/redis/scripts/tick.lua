@@ -1,6 +1,6 @@
 -- How the fast tick stands, and its changes. Its key is in the slot of the due
 -- entries, so that one step can look at both. The turn rises with each change,
--- by which whoever changed the tick itself finds out that another did meanwhile.
+-- by which whoever turned the tick on finds out that it was changed meanwhile.
 local tick = "{" .. prefix .. "}:tick"
 local state, turn = unpack(redis.call("HMGET", tick, "state", "turn"))
 state, turn = state or "off", turn or "0"
