@@ -114,7 +114,6 @@ func (p *pool) take(ctx context.Context) (*worker, error) {
 // that a rush needed and nobody does now is let go, for the memory's sake.
 func (p *pool) release(ctx context.Context, w *worker, healthy bool) {
 	if healthy && w.served < p.limit && p.giveBack(w) {
-		<-p.slots
 		return
 	}
 	p.replaced.Go(func() {
@@ -134,14 +133,16 @@ func (p *pool) release(ctx context.Context, w *worker, healthy bool) {
 	})
 }
 
-// giveBack keeps a worker, unless there are enough.
+// giveBack keeps a worker and frees its slot, unless there are enough workers
+// and nobody can be waiting for one.
 func (p *pool) giveBack(w *worker) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.idle) >= p.keep {
+	if len(p.idle) >= p.keep && len(p.slots) < cap(p.slots) {
 		return false
 	}
 	p.idle = append(p.idle, w)
+	<-p.slots // with the lock: the next one counts it
 	return true
 }
 
