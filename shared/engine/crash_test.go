@@ -18,7 +18,7 @@ func (s *site) begin(ctx context.Context, t *testing.T, p ctf.Program, l *ledger
 	t.Helper()
 	result, before := make(chan error, 1), s.calls()
 	go func() {
-		_, err := s.Up(ctx, p, l.checkpoint(), l)
+		_, err := s.Up(ctx, p, l.Checkpoint(), l)
 		result <- err
 	}()
 	eventually(t, verb+" "+name+" has begun", func() bool {
@@ -117,7 +117,7 @@ func TestIdleWorkerKilled(t *testing.T) {
 	s.killWorkers(t)
 	eventually(t, "the worker is gone", func() bool { return len(old) == 1 && !runs(old[0]) })
 	id, l := ctf.NewIdentity(), newLedger()
-	_, err := s.Up(t.Context(), program(id), l.checkpoint(), l)
+	_, err := s.Up(t.Context(), program(id), l.Checkpoint(), l)
 	if err != nil && ctf.ReasonOf(err) != ctf.ReasonUnavailable { // its end may be noticed only now
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestJournalRefuses(t *testing.T) {
 				}
 				return nil
 			}
-			if _, err := s.Up(t.Context(), p, l.checkpoint(), l); !errors.Is(err, cause) {
+			if _, err := s.Up(t.Context(), p, l.Checkpoint(), l); !errors.Is(err, cause) {
 				t.Fatalf("got %v", err)
 			}
 			if got := s.calls(); got != "" {
@@ -151,7 +151,7 @@ func TestJournalRefuses(t *testing.T) {
 				}
 				return nil
 			}
-			if _, err := s.Up(t.Context(), p, l.checkpoint(), l); !errors.Is(err, cause) {
+			if _, err := s.Up(t.Context(), p, l.Checkpoint(), l); !errors.Is(err, cause) {
 				t.Fatalf("got %v", err)
 			}
 			l.refuse = nil
@@ -171,7 +171,7 @@ func TestDeadlinePasses(t *testing.T) {
 	reset := s.turn("slow-create-a")
 	p := program(id, "files", "a,b", "chain", "y")
 	result := s.begin(t.Context(), t, p, l, "create", "a")
-	l.moveDeadline(time.Now().Add(time.Second))
+	l.Extend(time.Now().Add(time.Second))
 	if err := <-result; !errors.Is(err, ctf.ErrLeaseLost) {
 		t.Fatalf("got %v", err)
 	}
@@ -179,10 +179,10 @@ func TestDeadlinePasses(t *testing.T) {
 	if got := s.files(id); got != "" {
 		t.Errorf("made after the deadline: %s", got)
 	}
-	if _, err := s.Up(t.Context(), p, l.checkpoint(), l); !errors.Is(err, ctf.ErrLeaseLost) {
+	if _, err := s.Up(t.Context(), p, l.Checkpoint(), l); !errors.Is(err, ctf.ErrLeaseLost) {
 		t.Errorf("with a deadline that has passed: got %v", err)
 	}
-	l.moveDeadline(time.Now().Add(time.Hour))
+	l.Extend(time.Now().Add(time.Hour))
 	s.mustUp(t, p, l)
 	s.mustDown(t, id, l)
 }
@@ -193,9 +193,9 @@ func TestDeadlineMoves(t *testing.T) {
 	id, l := ctf.NewIdentity(), newLedger()
 	reset := s.turn("slow-create-a")
 	first := time.Now().Add(2 * time.Second)
-	l.moveDeadline(first)
+	l.Extend(first)
 	result := s.begin(t.Context(), t, program(id, "files", "a"), l, "create", "a")
-	l.moveDeadline(time.Now().Add(time.Hour))
+	l.Extend(time.Now().Add(time.Hour))
 	eventually(t, "the first deadline has passed", func() bool { return time.Since(first) > 100*time.Millisecond })
 	reset()
 	if err := <-result; err != nil {

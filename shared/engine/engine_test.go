@@ -41,7 +41,7 @@ func TestUp(t *testing.T) {
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
-			if n := len(l.held.Journal); n != 0 {
+			if n := len(l.Checkpoint().Journal); n != 0 {
 				t.Errorf("%d journal entries about nothing", n)
 			}
 		})
@@ -189,7 +189,7 @@ func TestResourceFails(t *testing.T) {
 			if verb == "delete" {
 				p = program(id, "files", "a", "content", "2")
 			}
-			_, err := s.Up(t.Context(), p, l.checkpoint(), l)
+			_, err := s.Up(t.Context(), p, l.Checkpoint(), l)
 			var failure *ctf.Error
 			if !errors.As(err, &failure) || failure.Detail != "disk:index:File b: the disk is on fire" {
 				t.Fatalf("got %v", err)

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -151,57 +150,31 @@ func program(id ctf.Identity, additional ...string) ctf.Program {
 
 func key(id ctf.Identity) ctf.InstanceKey { return ctf.InstanceKey{Identity: id} }
 
-// A ledger is a journal in memory, what a lease is over a store.
+// A ledger is what a lease is over a store, which may refuse entries.
 type ledger struct {
-	mu       sync.Mutex
-	held     ctf.Checkpoint
-	deadline time.Time
-	refuse   func(entry []byte) error
+	engine.Ledger
+	refuse func(entry []byte) error
 }
 
-func newLedger() *ledger { return &ledger{deadline: time.Now().Add(time.Hour)} }
+func newLedger() *ledger {
+	l := &ledger{}
+	l.Extend(time.Now().Add(time.Hour))
+	return l
+}
 
-func (l *ledger) Append(_ context.Context, entry []byte) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (l *ledger) Append(ctx context.Context, entry []byte) error {
 	if l.refuse != nil {
 		if err := l.refuse(entry); err != nil {
 			return err
 		}
 	}
-	l.held.Journal = append(l.held.Journal, append([]byte{}, entry...))
-	return nil
-}
-
-func (l *ledger) Rebase(_ context.Context, base []byte) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.held = ctf.Checkpoint{Base: append([]byte{}, base...)}
-	return nil
-}
-
-func (l *ledger) Deadline() time.Time {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.deadline
-}
-
-func (l *ledger) moveDeadline(at time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.deadline = at
-}
-
-func (l *ledger) checkpoint() ctf.Checkpoint {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return ctf.Checkpoint{Base: l.held.Base, Journal: append([][]byte{}, l.held.Journal...)}
+	return l.Ledger.Append(ctx, entry)
 }
 
 // mustUp deploys and keeps the new checkpoint, as a lease does.
 func (s *site) mustUp(t testing.TB, p ctf.Program, l *ledger) ctf.Result {
 	t.Helper()
-	result, err := s.Up(t.Context(), p, l.checkpoint(), l)
+	result, err := s.Up(t.Context(), p, l.Checkpoint(), l)
 	if err != nil {
 		t.Fatalf("up: %v", err)
 	}
@@ -211,7 +184,7 @@ func (s *site) mustUp(t testing.TB, p ctf.Program, l *ledger) ctf.Result {
 
 func (s *site) mustDown(t testing.TB, id ctf.Identity, l *ledger) {
 	t.Helper()
-	if err := s.Down(t.Context(), key(id), l.checkpoint(), l); err != nil {
+	if err := s.Down(t.Context(), key(id), l.Checkpoint(), l); err != nil {
 		t.Fatalf("down: %v", err)
 	}
 }

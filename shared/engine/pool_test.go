@@ -17,10 +17,10 @@ func TestManyOperationsLeaveNothing(t *testing.T) {
 	first := workers(s.disk)[0]
 	cycle := func() error {
 		id, l := ctf.NewIdentity(), newLedger()
-		if _, err := s.Up(t.Context(), program(id, "files", "a"), l.checkpoint(), l); err != nil {
+		if _, err := s.Up(t.Context(), program(id, "files", "a"), l.Checkpoint(), l); err != nil {
 			return err
 		}
-		return s.Down(t.Context(), key(id), l.checkpoint(), l)
+		return s.Down(t.Context(), key(id), l.Checkpoint(), l)
 	}
 	many := func(n int) {
 		var group errgroup.Group
