@@ -10,6 +10,9 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"github.com/mayfly-ctf/mayfly/functions/cmd/internal/function"
+	"github.com/mayfly-ctf/mayfly/functions/cmd/internal/system"
 )
 
 func main() {
@@ -48,13 +51,13 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 exists already.`,
   mayfly scenario push ./hello 127.0.0.1:5000/hello:1
   mayfly challenge create hello --scenario 127.0.0.1:5000/hello:1 --timeout 10m
   mayfly instance create hello team-1`,
-		Version:       version(),
+		Version:       function.Version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		RunE:          needSubcommand,
 	}
 	root.AddCommand(
-		newRunCommand(), newWorkerCommand(),
+		newRunCommand(), system.NewWorkerCommand(),
 		newScenarioCommand(), newChallengeCommand(), newInstanceCommand(),
 		newTickCommand("expire", "Destroy what is due now",
 			"Have Mayfly destroy every instance whose time is over, once, without waiting for its own tick."),

@@ -94,14 +94,6 @@ func (c *redisChild) Stop() {
 	_ = os.RemoveAll(c.dir) // a socket in a temporary directory
 }
 
-// redisLog takes what go-redis has to say. It is of no use to an operator: each
-// call that fails is told of where it was made.
-type redisLog struct{ log *slog.Logger }
-
-func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
-	l.log.DebugContext(ctx, "redis client", "message", fmt.Sprintf(format, v...))
-}
-
 // awaitRedis waits until a server answers; while it loads its file it says so.
 func awaitRedis(ctx context.Context, url string) error {
 	options, err := redis.ParseURL(url)

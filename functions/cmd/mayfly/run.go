@@ -15,16 +15,14 @@ import (
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
-	goredis "github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
+	"github.com/mayfly-ctf/mayfly/functions/cmd/internal/function"
+	"github.com/mayfly-ctf/mayfly/functions/cmd/internal/system"
 	fillpool "github.com/mayfly-ctf/mayfly/functions/fill-pool"
-	"github.com/mayfly-ctf/mayfly/functions/reconcile"
 	"github.com/mayfly-ctf/mayfly/shared/events"
 	"github.com/mayfly-ctf/mayfly/shared/redis"
-	"github.com/mayfly-ctf/mayfly/shared/scenario"
 	"github.com/mayfly-ctf/mayfly/shared/serve"
-	"github.com/mayfly-ctf/mayfly/shared/telemetry"
 )
 
 // registryStop is how long an upload to the registry may hold up the end.
@@ -46,7 +44,7 @@ it they are made once and kept in the directory. K_SINK is a URL that every
 event is sent to.`,
 		Example: "  mayfly run\n  mayfly run --port 9000 --dir ./data --redis-url redis://localhost:6379",
 		Args:    cobra.NoArgs,
-		PreRunE: func(cmd *cobra.Command, _ []string) error { return fromEnvironment(cmd.Flags()) },
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return function.FromEnvironment(cmd.Flags()) },
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
@@ -63,11 +61,10 @@ event is sent to.`,
 
 // run serves until ctx ends, and returns when all is drained and stopped.
 func run(ctx context.Context, s settings, out, diagnostics io.Writer) error {
-	log, err := telemetry.NewLogger(diagnostics, s.logLevel)
+	log, err := function.NewLogger(diagnostics, s.logLevel)
 	if err != nil {
 		return err
 	}
-	goredis.SetLogger(redisLog{log})
 	directory, err := openDirectory(ctx, s.dir, diagnostics)
 	if err != nil {
 		return err
@@ -94,45 +91,42 @@ func run(ctx context.Context, s settings, out, diagnostics io.Writer) error {
 	defer stopWithin(ctx, registryStop, registry.Stop)
 
 	url := "http://" + reachable(listener.Addr())
-	s.platform.Processes.Directory = directory.join("instances")
-	s.platform.Processes.MaxOutput = maxProcessOutput
-	system, err := openSystem(ctx, plan{
-		redis:     redis.Options{URL: redisURL, Keys: keys},
-		scenarios: s.scenarios(registry.Address),
-		platform:  s.platform,
-		orphans:   reconcile.Orphans{Grace: s.orphans.grace, ListOnly: s.orphans.list},
-		workers:   s.atOnce(),
-		runFor:    s.scenario.timeout,
-		memory:    uint64(s.scenario.memory) << 20,
-		sinks:     sinks(url),
-		log:       log,
+	s.Platform.Processes.Directory = directory.join("instances")
+	s.Platform.Processes.MaxOutput = system.MaxProcessOutput
+	all, err := system.Open(ctx, system.Plan{
+		Settings:  s.Settings,
+		Redis:     redis.Options{URL: redisURL, Keys: keys, ReconcileEvery: s.reconcile},
+		PlainHTTP: names(registry.Address),
+		Sinks:     sinks(url),
+		Log:       log,
 	})
 	if err != nil {
 		return err
 	}
-	defer system.close(ctx)
+	defer all.Close(ctx)
 	greet(out, url, registry.Address, directory.path, kept)
-	return serveSystem(ctx, system, listener, url, s)
+	return serveSystem(ctx, all, log, listener, url, s)
 }
 
 // serveSystem serves until ctx ends; the ticks end before the functions do.
-func serveSystem(ctx context.Context, system *system, listener net.Listener, url string, s settings) error {
+func serveSystem(ctx context.Context, all *system.System, log *slog.Logger, listener net.Listener, url string, s settings) error {
 	client, err := cloudevents.NewClientHTTP()
 	if err != nil {
 		return fmt.Errorf("make a CloudEvents client: %w", err)
 	}
-	clock := &clock{client: client, log: system.log}
-	clock.every(ctx, s.reconcile, url+reconcilePath)
-	clock.every(ctx, s.tick, url+expirePath)
+	clock := &clock{client: client, log: log}
+	clock.every(ctx, s.reconcile, url+system.ReconcilePath)
+	clock.every(ctx, s.tick, url+system.ExpirePath)
 	defer clock.Wait()
 	return serve.Run(ctx, listener, serve.Options{
-		Verbs:    system.verbs(),
-		Events:   system.events(),
-		Health:   system.store.Ping,
+		Verbs:    all.Verbs(),
+		Events:   all.Events(),
+		Health:   all.Ping,
 		Swagger:  s.swagger,
-		Version:  version(),
-		Log:      system.log,
-		DrainFor: operationLimit,
+		Token:    function.Token(),
+		Version:  function.Version(),
+		Log:      log,
+		DrainFor: system.OperationLimit,
 	})
 }
 
@@ -157,30 +151,16 @@ func provideRedis(ctx context.Context, s settings, d *dataDirectory, log *slog.L
 	return child.URL, true, child.Stop, nil
 }
 
-// scenarios returns how scenarios are found: those in our own registry without
-// TLS.
-func (s settings) scenarios(registry string) scenario.Options {
+// names are those of our own registry.
+func names(registry string) []string {
 	_, port, _ := net.SplitHostPort(registry) // it came from a listener
-	return scenario.Options{
-		CacheDir: s.cache,
-		Registries: scenario.Registries{
-			Insecure:  s.oci.insecure,
-			PlainHTTP: []string{registry, net.JoinHostPort("localhost", port)},
-			Credentials: scenario.Credentials{
-				Registry: s.oci.registry, Username: s.oci.username, Password: s.oci.password,
-			},
-		},
-	}
+	return []string{registry, net.JoinHostPort("localhost", port)}
 }
 
 // sinks are where events go: those that fill-pool waits for to fill-pool, and
 // all of them to K_SINK if there is one.
 func sinks(url string) []events.Sink {
-	sinks := []events.Sink{{URL: url + fillPoolPath, Types: fillpool.Types()}}
-	if sink := os.Getenv("K_SINK"); sink != "" {
-		sinks = append([]events.Sink{{URL: sink}}, sinks...)
-	}
-	return sinks
+	return append(function.Sinks(), events.Sink{URL: url + system.FillPoolPath, Types: fillpool.Types()})
 }
 
 // reachable returns the address at which this machine reaches a listener.
@@ -203,7 +183,7 @@ func stopWithin(ctx context.Context, limit time.Duration, stop func(context.Cont
 }
 
 func greet(out io.Writer, url, registry, directory string, kept bool) {
-	fmt.Fprintf(out, "Mayfly is running (version %s).\n\n", version())
+	fmt.Fprintf(out, "Mayfly is running (version %s).\n\n", function.Version())
 	fmt.Fprintf(out, "  API       %s  (REST, gRPC, gRPC-Web, Connect)\n  registry  %s\n", url, registry)
 	if kept {
 		fmt.Fprintf(out, "  data      %s\n", directory)

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/mayfly-ctf/mayfly/functions/cmd/internal/system"
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/mayfly-ctf/mayfly/shared/engine"
 	"github.com/mayfly-ctf/mayfly/shared/kubernetes"
@@ -84,7 +85,7 @@ try does it, or --clean.`,
 type trial struct {
 	*client
 
-	platform   platform
+	platform   system.Platform
 	additional map[string]string
 	cluster    *cluster // nil if there is none
 	directory  string   // for what runs on this machine
@@ -93,7 +94,7 @@ type trial struct {
 
 // registerPlatform adds the flags that say where to try, with shorter names.
 func (t *trial) registerPlatform(flags *pflag.FlagSet) {
-	t.platform.register(flags)
+	t.platform.Register(flags)
 	flags.Lookup("kubernetes").Usage = "use the cluster of the kubeconfig, or of the pod that this runs in (default: if there is one)"
 	flags.StringVarP(&t.platform.Namespace, "namespace", "n", "", "`namespace` to deploy to; empty is that of the kubeconfig's context")
 	for _, name := range []string{"max-processes", "kubernetes-target-namespace"} {
@@ -135,12 +136,12 @@ func (t *trial) open(ctx context.Context, source engine.Source) error {
 			return err
 		}
 	}
-	command, err := t.platform.workerCommand()
+	command, err := t.platform.WorkerCommand()
 	if err != nil {
 		return err
 	}
 	t.engine, err = engine.New(ctx, engine.Options{
-		Source: source, WorkerCommand: command, WorkerEnv: workerEnvironment(), Workers: 1, TargetNamespace: t.platform.Namespace,
+		Source: source, WorkerCommand: command, WorkerEnv: system.WorkerEnvironment(), Workers: 1, TargetNamespace: t.platform.Namespace,
 	})
 	return err
 }
@@ -185,7 +186,7 @@ func (t *trial) run(ctx context.Context, dir string) (err error) {
 	if t.cluster != nil {
 		defer follow(context.WithoutCancel(ctx), t.cluster, key.Identity, t.diagnostics)()
 	}
-	l := &ledger{deadline: time.Now().Add(operationLimit)}
+	l := &ledger{deadline: time.Now().Add(system.OperationLimit)}
 	failure := t.up(first, dir, key, l)
 	switch {
 	case failure == nil:
@@ -203,7 +204,7 @@ func (t *trial) run(ctx context.Context, dir string) (err error) {
 // up deploys the scenario and says where it is.
 func (t *trial) up(ctx context.Context, dir string, key ctf.InstanceKey, l *ledger) error {
 	began := time.Now()
-	result, err := await(ctx, t.client, "deploying "+dir, operationLimit, func(ctx context.Context) (ctf.Result, error) {
+	result, err := await(ctx, t.client, "deploying "+dir, system.OperationLimit, func(ctx context.Context) (ctf.Result, error) {
 		p := ctf.Program{Scenario: ctf.Scenario{Reference: dir}, Instance: key, Additional: t.additional}
 		return t.engine.Up(ctx, p, ctf.Checkpoint{}, l)
 	})
@@ -236,7 +237,7 @@ func (t *trial) up(ctx context.Context, dir string, key ctf.InstanceKey, l *ledg
 // down destroys the instance until ctx ends.
 func (t *trial) down(ctx context.Context, key ctf.InstanceKey, l *ledger) error {
 	l.extend()
-	_, err := await(ctx, t.client, "tearing down", operationLimit, func(ctx context.Context) (any, error) {
+	_, err := await(ctx, t.client, "tearing down", system.OperationLimit, func(ctx context.Context) (any, error) {
 		return nil, t.engine.Down(ctx, key, l.checkpoint(), l)
 	})
 	switch {
@@ -327,7 +328,7 @@ func (l *ledger) Deadline() time.Time {
 func (l *ledger) extend() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.deadline = time.Now().Add(operationLimit)
+	l.deadline = time.Now().Add(system.OperationLimit)
 }
 
 func (l *ledger) checkpoint() ctf.Checkpoint {

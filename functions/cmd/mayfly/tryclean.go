@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/mayfly-ctf/mayfly/functions/cmd/internal/system"
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
@@ -112,7 +113,7 @@ func (t *trial) left(ctx context.Context) (own, foreign []ctf.Holding, err error
 	if err != nil {
 		return nil, nil, err
 	}
-	platforms, err := t.platform.inventory()
+	platforms, err := t.platform.Inventory()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -186,8 +187,8 @@ func (t *trial) removeLeft(ctx context.Context) error {
 
 func (t *trial) remove(ctx context.Context, held []ctf.Holding) error {
 	for _, h := range held {
-		l := &ledger{deadline: time.Now().Add(operationLimit)}
-		_, err := await(ctx, t.client, "removing what an earlier try left", operationLimit, func(ctx context.Context) (any, error) {
+		l := &ledger{deadline: time.Now().Add(system.OperationLimit)}
+		_, err := await(ctx, t.client, "removing what an earlier try left", system.OperationLimit, func(ctx context.Context) (any, error) {
 			return nil, t.engine.Down(ctx, h.Key, ctf.Checkpoint{}, l)
 		})
 		if err != nil {

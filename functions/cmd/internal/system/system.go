@@ -1,4 +1,7 @@
-package main
+// Package system is what the verbs that run the engine stand on, opened and
+// closed in order. It knows every package that it wires together, and holds no
+// rule of the domain.
+package system
 
 import (
 	"context"
@@ -31,16 +34,16 @@ import (
 )
 
 const (
-	// operationLimit bounds the work on one instance. It is below the 600 s that
+	// OperationLimit bounds the work on one instance. It is below the 600 s that
 	// callers and Knative wait at most, so that the answer still reaches them.
-	operationLimit = 540 * time.Second
+	OperationLimit = 540 * time.Second
 	// eventsLimit is how long a stopping system tries to publish its events;
 	// what is left is published by the next one.
 	eventsLimit = 5 * time.Second
 )
 
-// A system is all that the functions stand on, in one process.
-type system struct {
+// A System is all that the functions stand on, in one process.
+type System struct {
 	store     *redis.Store
 	scenarios *scenario.Library
 	engine    *engine.Engine
@@ -50,64 +53,62 @@ type system struct {
 	log       *slog.Logger
 }
 
-// A plan is what a system is opened with.
-type plan struct {
-	redis     redis.Options
-	scenarios scenario.Options
-	platform  platform
-	orphans   reconcile.Orphans // without the platforms
-	workers   int
-	runFor    time.Duration // for each program of a scenario
-	memory    uint64        // for each program of a scenario, in bytes
-	sinks     []events.Sink
-	log       *slog.Logger
+// A Plan is what a system is opened with.
+type Plan struct {
+	Settings
+	Redis redis.Options
+	// PlainHTTP are registries that speak plain HTTP.
+	PlainHTTP []string
+	Sinks     []events.Sink
+	Log       *slog.Logger
 }
 
-func openSystem(ctx context.Context, p plan) (s *system, err error) {
-	s = &system{log: p.log, orphans: p.orphans}
+// Open opens everything. The system must be closed.
+func Open(ctx context.Context, p Plan) (s *System, err error) {
+	s = &System{log: p.Log, orphans: p.orphans}
 	defer func() {
 		if err != nil {
-			s.close(ctx)
+			s.Close(ctx)
 		}
 	}()
-	if s.store, err = redis.Open(ctx, p.redis); err != nil {
+	if s.store, err = redis.Open(ctx, p.Redis); err != nil {
 		return s, fmt.Errorf("redis: %s", err) //nolint:errorlint // It is for an operator, who is to read the cause as well.
 	}
-	if s.scenarios, err = scenario.New(p.scenarios); err != nil {
+	if s.scenarios, err = scenario.New(p.library(p.PlainHTTP)); err != nil {
 		return s, err
 	}
-	if p.platform.Installation, err = s.store.Installation(ctx); err != nil {
+	if p.Platform.Installation, err = s.store.Installation(ctx); err != nil {
 		return s, err
 	}
-	if s.orphans.Platforms, err = p.platform.inventory(); err != nil {
+	if s.orphans.Platforms, err = p.Platform.Inventory(); err != nil {
 		return s, err
 	}
-	worker, err := p.platform.workerCommand()
+	worker, err := p.Platform.WorkerCommand()
 	if err != nil {
 		return s, err
 	}
 	s.engine, err = engine.New(ctx, engine.Options{
 		Source:          s.scenarios,
 		WorkerCommand:   worker,
-		WorkerEnv:       workerEnvironment(),
-		Workers:         p.workers,
-		ScenarioTimeout: p.runFor,
-		ScenarioMemory:  p.memory,
-		TargetNamespace: p.platform.Namespace,
+		WorkerEnv:       WorkerEnvironment(),
+		Workers:         p.operations(),
+		ScenarioTimeout: p.programs.timeout,
+		ScenarioMemory:  uint64(p.programs.memory) << 20,
+		TargetNamespace: p.Platform.Namespace,
 	})
 	if err != nil {
 		return s, err
 	}
-	if s.publisher, err = events.NewPublisher(s.store, p.sinks, p.log); err != nil {
+	if s.publisher, err = events.NewPublisher(s.store, p.Sinks, p.Log); err != nil {
 		return s, err
 	}
-	s.lifecycle = lifecycle.New(s.store, s.engine, s.publisher, operationLimit)
+	s.lifecycle = lifecycle.New(s.store, s.engine, s.publisher, OperationLimit)
 	return s, nil
 }
 
-// close lets work in progress end, publishes its events and releases
+// Close lets work in progress end, publishes its events and releases
 // everything, in the reverse order of opening. It may follow a failed open.
-func (s *system) close(ctx context.Context) {
+func (s *System) Close(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
 	step := func(what string, limit time.Duration, do func(context.Context) error) {
 		ctx, cancel := context.WithTimeout(ctx, limit)
@@ -117,7 +118,7 @@ func (s *system) close(ctx context.Context) {
 		}
 	}
 	if s.lifecycle != nil {
-		step("deployments", operationLimit, s.lifecycle.Drain)
+		step("deployments", OperationLimit, s.lifecycle.Drain)
 	}
 	if s.publisher != nil {
 		step("events", eventsLimit, s.publisher.Close)
@@ -133,8 +134,11 @@ func (s *system) close(ctx context.Context) {
 	}
 }
 
-// verbs is the API: each verb and what it stands on.
-func (s *system) verbs() serve.Verbs {
+// Ping returns a StoreUnavailable error unless Redis answers.
+func (s *System) Ping(ctx context.Context) error { return s.store.Ping(ctx) }
+
+// Verbs is the API: each verb and what it stands on.
+func (s *System) Verbs() serve.Verbs {
 	return serve.Verbs{
 		CreateChallenge:   createchallenge.New(s.store, s.scenarios, s.lifecycle, s.publisher).Handle,
 		RetrieveChallenge: retrievechallenge.New(s.store).Handle,
@@ -151,18 +155,18 @@ func (s *system) verbs() serve.Verbs {
 
 // The paths of the event functions.
 const (
-	expirePath    = "/expire"
-	fillPoolPath  = "/fill-pool"
-	reconcilePath = "/reconcile"
+	ExpirePath    = "/expire"
+	FillPoolPath  = "/fill-pool"
+	ReconcilePath = "/reconcile"
 )
 
-// events are the functions that events wake.
-func (s *system) events() map[string]serve.EventHandler {
+// Events are the functions that events wake.
+func (s *System) Events() map[string]serve.EventHandler {
 	pools := fillpool.New(s.store, s.lifecycle, s.log)
 	return map[string]serve.EventHandler{
-		expirePath:    onTick(expire.New(s.store, s.lifecycle, s.log).Handle),
-		fillPoolPath:  onEvent(pools.Handle),
-		reconcilePath: onTick(reconcile.New(s.store, s.lifecycle, pools, s.publisher, s.orphans, s.log).Handle),
+		ExpirePath:    onTick(expire.New(s.store, s.lifecycle, s.log).Handle),
+		FillPoolPath:  onEvent(pools.Handle),
+		ReconcilePath: onAny(reconcile.New(s.store, s.lifecycle, pools, s.publisher, s.orphans, s.log).Handle),
 	}
 }
 
@@ -173,6 +177,12 @@ func onTick(handle func(context.Context) error) serve.EventHandler {
 		}
 		return handle(ctx)
 	}
+}
+
+// onAny is for reconcile, which dead letters wake too: whatever they are about,
+// it looks at everything.
+func onAny(handle func(context.Context) error) serve.EventHandler {
+	return func(ctx context.Context, _ cloudevents.Event) error { return handle(ctx) }
 }
 
 func onEvent(handle func(context.Context, ctf.Event) error) serve.EventHandler {

@@ -1,4 +1,4 @@
-package main
+package system
 
 import (
 	"encoding/json"
@@ -10,16 +10,16 @@ import (
 	"github.com/mayfly-ctf/mayfly/shared/engine"
 )
 
-// newWorkerCommand is what the engine starts this program with, to run the
+// NewWorkerCommand is what the engine starts this program with, to run the
 // operations of a scenario in.
-func newWorkerCommand() *cobra.Command {
+func NewWorkerCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "worker PLATFORM",
 		Short:  "Run operations of the engine (started by mayfly itself)",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var p platform
+			var p Platform
 			if err := json.Unmarshal([]byte(args[0]), &p); err != nil {
 				return fmt.Errorf("read the description of the platform: %w", err)
 			}

@@ -1,4 +1,4 @@
-package main
+package system
 
 import (
 	"encoding/json"
@@ -18,13 +18,13 @@ import (
 	"github.com/mayfly-ctf/mayfly/shared/sdk/manifest"
 )
 
-// maxProcessOutput is how much of what a local process prints is kept, in
+// MaxProcessOutput is how much of what a local process prints is kept, in
 // bytes.
-const maxProcessOutput = 16 << 20
+const MaxProcessOutput = 16 << 20
 
-// A platform is where instances run, and what an operator says of it. A worker
+// A Platform is where instances run, and what an operator says of it. A worker
 // gets it as JSON.
-type platform struct {
+type Platform struct {
 	// Installation tells what is ours from what is others' on a shared cluster.
 	Installation string
 	Processes    process.Options
@@ -41,7 +41,8 @@ type platform struct {
 	IngressSecret string
 }
 
-func (p *platform) register(flags *pflag.FlagSet) {
+// Register adds a flag for everything that an operator may say.
+func (p *Platform) Register(flags *pflag.FlagSet) {
 	flags.IntVar(&p.Processes.MaxProcesses, "max-processes", 500, "local processes that instances may run in all")
 	flags.BoolVar(&p.Kubernetes, "kubernetes", false, "let scenarios use the cluster of $KUBECONFIG, or of the pod that this runs in")
 	flags.StringVar(&p.Namespace, "kubernetes-target-namespace", "", "namespace of instances; empty is that of the connection")
@@ -59,8 +60,9 @@ func (p *platform) register(flags *pflag.FlagSet) {
 	flags.StringVar(&m.DNSNamespace, "dns-namespace", "", "namespace of the cluster's name servers; empty is kube-system")
 }
 
-// workerCommand returns the program and the arguments that start a worker.
-func (p platform) workerCommand() ([]string, error) {
+// WorkerCommand returns the program and the arguments that start a worker, see
+// [NewWorkerCommand].
+func (p Platform) WorkerCommand() ([]string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
@@ -72,9 +74,9 @@ func (p platform) workerCommand() ([]string, error) {
 	return []string{self, "worker", string(encoded)}, nil
 }
 
-// workerEnvironment is what the providers need: to find commands of processes,
+// WorkerEnvironment is what the providers need: to find commands of processes,
 // and to reach the cluster as kubectl would, with a program that logs in.
-func workerEnvironment() []string {
+func WorkerEnvironment() []string {
 	var env []string
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
@@ -93,7 +95,7 @@ func workerEnvironment() []string {
 }
 
 // providers returns what makes the resources of scenarios.
-func (p platform) providers() (engine.Providers, error) {
+func (p Platform) providers() (engine.Providers, error) {
 	providers := engine.Providers{
 		process.Package: func() (plugin.Provider, error) { return process.NewProvider(p.Processes) },
 	}
@@ -109,7 +111,7 @@ func (p platform) providers() (engine.Providers, error) {
 }
 
 // openManifest returns what the manifest in a directory describes.
-func (p platform) openManifest(dir string) (engine.Describe, error) {
+func (p Platform) openManifest(dir string) (engine.Describe, error) {
 	m, err := manifest.Load(dir)
 	if err != nil {
 		return nil, err
@@ -122,7 +124,7 @@ func (p platform) openManifest(dir string) (engine.Describe, error) {
 }
 
 // cluster returns how providers reach the cluster.
-func (p platform) cluster() (kubernetes.Options, error) {
+func (p Platform) cluster() (kubernetes.Options, error) {
 	cluster, err := kubernetes.Connect("")
 	if errors.Is(err, kubernetes.ErrNoCluster) {
 		return kubernetes.Options{}, fmt.Errorf("%w; set KUBECONFIG, or leave --kubernetes out", err)
@@ -137,8 +139,8 @@ func (p platform) cluster() (kubernetes.Options, error) {
 	return o, err
 }
 
-// inventory returns what lists the instances on the platform.
-func (p platform) inventory() ([]reconcile.Platform, error) {
+// Inventory returns what lists the instances on the platform.
+func (p Platform) Inventory() ([]reconcile.Platform, error) {
 	providers, err := p.providers()
 	if err != nil {
 		return nil, err
