@@ -23,6 +23,7 @@ import (
 // TestIsolation tries from inside pods what can be reached. First from a pod
 // without any policy, which shows that all of it is there, then from instances.
 func TestIsolation(t *testing.T) {
+	t.Parallel()
 	all := programs()
 	all["upstream"] = "../kubernetes/testdata/upstream"
 	s := newStage(t, all)
@@ -56,7 +57,7 @@ func TestIsolation(t *testing.T) {
 		for _, kind := range []string{"nodeport", "plain"} {
 			i := s.instance(t, "upstream", map[string]string{"kind": kind, "image": s.image, "host": s.node})
 			i.up(t)
-			at := door(strings.TrimPrefix(i.info, "http://"))
+			at := door{t, strings.TrimPrefix(i.info, "http://")}
 			wantPart(t, "a player reaches it", func() string { return at.ask("/user") }, "65532")
 			clustertest.Eventually(t, soon, "the policy is in force for a new pod", func() error {
 				if still := reached(try(at, closed)); len(still) > 0 {
@@ -85,13 +86,13 @@ func (s *stage) web(t *testing.T, egress []k8s.Egress, clusterCIDRs ...string) *
 	return i
 }
 
-func (i *instance) door(t *testing.T) door { return door(i.at(t, "one", "8080/TCP")) }
+func (i *instance) door(t *testing.T) door { return door{t, i.at(t, "one", "8080/TCP")} }
 
 // free is a probe in a namespace without policies.
 func (s *stage) free(t *testing.T) door {
 	t.Helper()
 	pod, _ := s.pod(t, s.Namespace(), "free", s.image, 8080)
-	return door(pod)
+	return door{t, pod}
 }
 
 // try returns what a probe says of each target.

@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mayfly-ctf/mayfly/shared/kubernetes"
-	"github.com/mayfly-ctf/mayfly/shared/kubernetes/clustertest"
 	k8s "github.com/mayfly-ctf/mayfly/shared/sdk/kubernetes"
 )
 
@@ -23,11 +22,15 @@ func tiny() map[string]string { return map[string]string{"cpu": "1m", "memory": 
 
 // Each way to describe an instance does on a real cluster what it promises.
 func TestKit(t *testing.T) {
+	t.Parallel()
 	s := newStage(t, programs())
 	for name, test := range map[string]func(*testing.T, *stage){
 		"container": container, "ingress": ingress, "rules": rules, "load_balancer": loadBalancer, "opened": opened,
 	} {
-		t.Run(name, func(t *testing.T) { test(t, s) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, s)
+		})
 	}
 }
 
@@ -57,7 +60,7 @@ func container(t *testing.T, s *stage) {
 	i := s.kit(t, "monopod", args)
 	ok(t, s.engine.Preview(t.Context(), i.program))
 	i.up(t)
-	at := func() door { return door(i.at(t, "one", "80/TCP")) }
+	at := func() door { return door{t, i.at(t, "one", "80/TCP")} }
 	want(t, "the user", func() string { return at().ask("/user") }, "65532")
 	for _, tc := range [][]string{
 		{"100% $HOME $(HOME)", "/env", "name", "PLAIN"}, {"MAYFLY{one}", "/env", "name", "FLAG"},
@@ -101,7 +104,7 @@ func ingress(t *testing.T, s *stage) {
 	i.up(t)
 	for _, port := range []string{"8080/TCP", "8081/TCP"} {
 		host := i.at(t, "one", port)
-		want(t, host, func() string { return get(clustertest.Ingress(t), host, "/user") }, "65532")
+		want(t, host, func() string { return door{t, host}.ask("/user") }, "65532")
 	}
 	i.down(t)
 }
@@ -128,7 +131,7 @@ func rules(t *testing.T, s *stage) {
 	}
 	i := s.kit(t, "multipod", args)
 	i.up(t)
-	at := door(i.at(t, "front", "8080/TCP"))
+	at := door{t, i.at(t, "front", "8080/TCP")}
 	dial := func(name string) string {
 		network := "tcp"
 		if name == "UDP" {
@@ -198,7 +201,7 @@ func opened(t *testing.T, s *stage) {
 		Startup:  &k8s.Probe{Off: true},
 	}})
 	i.up(t)
-	at := door(i.at(t, "one", "8080/TCP"))
+	at := door{t, i.at(t, "one", "8080/TCP")}
 	want(t, "writing to the root", func() string { return at.ask("/write", "path", "/x") }, "no: open /x: permission denied")
 	pods, err := s.Typed.CoreV1().Pods(s.namespace).List(t.Context(), metav1.ListOptions{LabelSelector: i.selector()})
 	ok(t, err)

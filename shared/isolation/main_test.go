@@ -13,7 +13,6 @@ import (
 	"io"
 	"maps"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -66,17 +65,33 @@ func (s shelf) Open(ctx context.Context, wanted ctf.Scenario) (*scenario.Content
 	return scenario.OpenDirectory(ctx, filepath.Join(string(s), wanted.Reference))
 }
 
+// compiled are the programs that were compiled, by their directories.
+var compiled = struct {
+	sync.Mutex
+	programs map[string][]byte
+}{programs: make(map[string][]byte)}
+
+func program(t *testing.T, dir string) []byte {
+	t.Helper()
+	compiled.Lock()
+	defer compiled.Unlock()
+	if compiled.programs[dir] == nil {
+		compiled.programs[dir] = clustertest.Program(t, dir)
+	}
+	return compiled.programs[dir]
+}
+
 func newStage(t *testing.T, programs map[string]string) *stage {
 	t.Helper()
 	s := &stage{Cluster: clustertest.New(t), t: t}
 	s.namespace, s.node = s.Namespace(), s.NodeAddress()
-	s.image = clustertest.Image(t, "probe", map[string][]byte{"program": clustertest.Program(t, "testdata/probe")})
+	s.image = clustertest.Image(t, "probe", map[string][]byte{"program": program(t, "testdata/probe")})
 	dir := t.TempDir()
 	for name, source := range programs {
 		ok(t, os.Mkdir(filepath.Join(dir, name), 0o700))
 		ok(t, os.WriteFile(filepath.Join(dir, name, "Pulumi.yaml"),
 			[]byte("name: "+name+"\nruntime:\n  name: go\n  options:\n    binary: ./main\n"), 0o600))
-		ok(t, os.WriteFile(filepath.Join(dir, name, "main"), clustertest.Program(t, source), 0o700))
+		ok(t, os.WriteFile(filepath.Join(dir, name, "main"), program(t, source), 0o700))
 	}
 	self, err := os.Executable()
 	ok(t, err)
@@ -89,32 +104,10 @@ func newStage(t *testing.T, programs map[string]string) *stage {
 	return s
 }
 
-// A ledger is a journal in memory.
-type ledger struct {
-	mu   sync.Mutex
-	held ctf.Checkpoint
-}
-
-func (l *ledger) Append(_ context.Context, entry []byte) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.held.Journal = append(l.held.Journal, append([]byte{}, entry...))
-	return nil
-}
-
-func (l *ledger) Rebase(_ context.Context, base []byte) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.held = ctf.Checkpoint{Base: base}
-	return nil
-}
-
-func (l *ledger) Deadline() time.Time { return time.Now().Add(time.Hour) }
-
 // An instance is one of a program of the stage.
 type instance struct {
 	*stage
-	ledger  ledger
+	ledger  *engine.Ledger
 	program ctf.Program
 	info    string
 }
@@ -122,13 +115,21 @@ type instance struct {
 // instance is one that is destroyed at the end of the test, at the latest.
 func (s *stage) instance(t *testing.T, program string, additional map[string]string) *instance {
 	t.Helper()
-	i := &instance{stage: s}
+	i := &instance{stage: s, ledger: newLedger()}
 	i.program = ctf.Program{Scenario: ctf.Scenario{Reference: program}, Additional: maps.Clone(additional)}
 	i.program.Instance = ctf.InstanceKey{
 		Challenge: ctf.ChallengeKey{Tenant: ctf.DefaultTenant, ID: "kit"}, Identity: ctf.NewIdentity(),
 	}
-	t.Cleanup(func() { ok(t, s.engine.Down(context.Background(), i.program.Instance, i.ledger.held, &i.ledger)) })
+	t.Cleanup(func() {
+		ok(t, s.engine.Down(context.Background(), i.program.Instance, i.ledger.Checkpoint(), i.ledger))
+	})
 	return i
+}
+
+func newLedger() *engine.Ledger {
+	l := &engine.Ledger{}
+	l.Extend(time.Now().Add(time.Hour))
+	return l
 }
 
 // kit is an instance that is described with the authors' kit: args are those of
@@ -150,7 +151,7 @@ func (i *instance) describe(t *testing.T, component string, args any) {
 func (i *instance) up(t *testing.T) {
 	t.Helper()
 	began := time.Now()
-	result, err := i.engine.Up(t.Context(), i.program, i.ledger.held, &i.ledger)
+	result, err := i.engine.Up(t.Context(), i.program, i.ledger.Checkpoint(), i.ledger)
 	ok(t, err)
 	ok(t, i.ledger.Rebase(t.Context(), result.Base))
 	i.info = result.ConnectionInfo
@@ -161,9 +162,9 @@ func (i *instance) up(t *testing.T) {
 func (i *instance) down(t *testing.T) {
 	t.Helper()
 	began := time.Now()
-	ok(t, i.engine.Down(t.Context(), i.program.Instance, i.ledger.held, &i.ledger))
+	ok(t, i.engine.Down(t.Context(), i.program.Instance, i.ledger.Checkpoint(), i.ledger))
 	t.Logf("down in %v", time.Since(began).Round(time.Millisecond))
-	i.ledger.held = ctf.Checkpoint{}
+	i.ledger = newLedger()
 	i.WantNothing(i.selector())
 }
 
@@ -183,35 +184,23 @@ func (i *instance) at(t *testing.T, container, port string) string {
 }
 
 // A door is where a probe answers.
-type door string
+type door struct {
+	t       *testing.T
+	address string
+}
 
-// ask returns what a probe answers to a question and its parameters.
+// ask returns what a probe answers to a question and its parameters, or why it
+// does not.
 func (d door) ask(question string, parameters ...string) string {
 	values := url.Values{}
 	for n := 0; n+1 < len(parameters); n += 2 {
 		values.Set(parameters[n], parameters[n+1])
 	}
-	return get(string(d), "", question+"?"+values.Encode())
-}
-
-// get returns what an address answers for a host.
-func get(address, host, path string) string {
-	request, err := http.NewRequest(http.MethodGet, "http://"+address+path, nil)
+	answer, err := clustertest.Play(d.t, "http://"+d.address+question+"?"+values.Encode())
 	if err != nil {
 		return err.Error()
 	}
-	request.Host = host
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Do(request)
-	if err != nil {
-		return err.Error()
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(response.Body, 1000))
-	if err != nil {
-		return err.Error()
-	}
-	return string(text)
+	return answer
 }
 
 // exchange sends and returns what comes back.

@@ -14,6 +14,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
+// playTimeout is how long a page may take to answer.
+const playTimeout = 5 * time.Second
+
 // A Controller is the cluster's Ingress controller: the namespace and the
 // labels of its pods, which NetworkPolicies let in.
 type Controller struct {
@@ -56,7 +59,7 @@ func Play(tb testing.TB, at string) (string, error) {
 			return (&net.Dialer{}).DialContext(ctx, network, ingress)
 		}
 	}
-	response, err := (&http.Client{Transport: transport, Timeout: 2 * time.Second}).Get(at)
+	response, err := (&http.Client{Transport: transport, Timeout: playTimeout}).Get(at)
 	if err != nil {
 		return "", err
 	}
