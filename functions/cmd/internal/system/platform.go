@@ -27,8 +27,10 @@ const MaxProcessOutput = 16 << 20
 type Platform struct {
 	// Installation tells what is ours from what is others' on a shared cluster.
 	Installation string
-	Processes    process.Options
-	Kubernetes   bool
+	// Processes lets scenarios run processes of this machine, if it has a
+	// directory for them.
+	Processes  process.Options
+	Kubernetes bool
 	// Namespace is for objects that name none; empty is that of the connection.
 	Namespace string
 	// Policy is a file.
@@ -96,8 +98,9 @@ func WorkerEnvironment() []string {
 
 // providers returns what makes the resources of scenarios.
 func (p Platform) providers() (engine.Providers, error) {
-	providers := engine.Providers{
-		process.Package: func() (plugin.Provider, error) { return process.NewProvider(p.Processes) },
+	providers := engine.Providers{}
+	if p.Processes.Directory != "" {
+		providers[process.Package] = func() (plugin.Provider, error) { return process.NewProvider(p.Processes) }
 	}
 	if !p.Kubernetes {
 		return providers, nil
