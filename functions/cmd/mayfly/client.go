@@ -13,6 +13,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
 
+	"github.com/mayfly-ctf/mayfly/functions/cmd/internal/function"
 	"github.com/mayfly-ctf/mayfly/shared/api/gen/api/v1/challenge/challengev1connect"
 	"github.com/mayfly-ctf/mayfly/shared/api/gen/api/v1/instance/instancev1connect"
 )
@@ -69,11 +70,30 @@ func normalize(address string) string {
 }
 
 func (c *client) challenges() challengev1connect.ChallengeStoreClient {
-	return challengev1connect.NewChallengeStoreClient(http.DefaultClient, c.url)
+	return challengev1connect.NewChallengeStoreClient(tokenBearer(), c.url)
 }
 
 func (c *client) instances() instancev1connect.InstanceManagerClient {
-	return instancev1connect.NewInstanceManagerClient(http.DefaultClient, c.url)
+	return instancev1connect.NewInstanceManagerClient(tokenBearer(), c.url)
+}
+
+// tokenBearer returns a client that shows the token of $MAYFLY_TOKEN, if there
+// is one.
+func tokenBearer() *http.Client {
+	token := function.Token()
+	if token == "" {
+		return http.DefaultClient
+	}
+	return &http.Client{Transport: bearer(token)}
+}
+
+// A bearer shows itself with every request.
+type bearer string
+
+func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+string(b))
+	return http.DefaultTransport.RoundTrip(r)
 }
 
 // await does one thing within the limit, and shows that it goes on.

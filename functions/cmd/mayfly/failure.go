@@ -169,6 +169,8 @@ func advice(reason ctf.Reason) string {
 		return "check that the registry is up, its credentials, and whether it speaks plain HTTP (--insecure)"
 	case ctf.ReasonScenarioMismatch, ctf.ReasonScenarioPreprocess, ctf.ReasonDeploymentFailed:
 		return "correct the scenario, push it again, and update the challenge"
+	case ctf.ReasonUnauthenticated:
+		return "set $MAYFLY_TOKEN to the token of this Mayfly"
 	case ctf.ReasonUnavailable, ctf.ReasonExhausted:
 		return "try again in a moment"
 	}

@@ -44,7 +44,8 @@ func newRootCommand() *cobra.Command {
 		Long: `Mayfly gives each team its own copy of a challenge, and takes it away again.
 
 'mayfly run' starts all of it on this machine. The other commands talk to a
-Mayfly that runs somewhere: at --url, or at $MAYFLY_URL.
+Mayfly that runs somewhere: at --url, or at $MAYFLY_URL, with $MAYFLY_TOKEN if it
+asks for one.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 exists already.`,
 		Example: `  mayfly run

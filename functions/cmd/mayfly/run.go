@@ -40,8 +40,8 @@ running goes on, and is found again at the next run.
 
 Each flag can be set by the environment variable behind it instead. MAYFLY_KEYS
 holds the keys (id:key,…) that flags and checkpoints are encrypted with; without
-it they are made once and kept in the directory. K_SINK is a URL that every
-event is sent to.`,
+it they are made once and kept in the directory. MAYFLY_TOKEN is what callers
+must show, if it is set. K_SINK is a URL that every event is sent to.`,
 		Example: "  mayfly run\n  mayfly run --port 9000 --dir ./data --redis-url redis://localhost:6379",
 		Args:    cobra.NoArgs,
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return function.FromEnvironment(cmd.Flags()) },
