@@ -1,7 +1,6 @@
 package manifest
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 
@@ -150,7 +149,17 @@ func (b *builder) printer(at path, from string, t template) kubernetes.Printer {
 
 // leads tells whether a container starts after another one, or is it.
 func (b *builder) leads(from, to string) bool {
-	return from == to || slices.ContainsFunc(b.after[from], func(next string) bool { return b.leads(next, to) })
+	seen := make(map[string]bool) // there may be a great many ways to each
+	for ahead := []string{from}; len(ahead) > 0; ahead = ahead[1:] {
+		if ahead[0] == to {
+			return true
+		}
+		if !seen[ahead[0]] {
+			seen[ahead[0]] = true
+			ahead = append(ahead, b.after[ahead[0]]...)
+		}
+	}
+	return false
 }
 
 // files fills in the files. One that is not inline is taken as it is, unless its
