@@ -13,7 +13,7 @@ import (
 // order of its lines: the mistakes, as errors, and the dangers that it has for
 // who runs the event.
 func Lint(data []byte) []Finding {
-	m, found, err := parse(data)
+	m, found, err := new(Reader).parse(data)
 	if wrong, ok := errors.AsType[*InvalidError](err); ok {
 		return wrong.Findings
 	}

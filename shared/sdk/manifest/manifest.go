@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 )
 
 // File is the name of a manifest in the directory of a scenario.
@@ -34,7 +35,7 @@ type Manifest struct {
 // that it returns then. What a server or the directory with other files has to
 // say does not count here: see [Load] and [Manifest.Factory].
 func Parse(data []byte) (*Manifest, error) {
-	m, found, err := parse(data)
+	m, found, err := new(Reader).parse(data)
 	if err != nil {
 		return nil, err
 	}
@@ -45,16 +46,16 @@ func Parse(data []byte) (*Manifest, error) {
 }
 
 // parse returns the manifest as far as it can be read, and its mistakes.
-func parse(data []byte) (*Manifest, []Finding, error) {
-	s, err := newShape()
-	if err != nil {
-		return nil, nil, err
+func (r *Reader) parse(data []byte) (*Manifest, []Finding, error) {
+	r.once.Do(func() { r.shape, r.err = newShape() })
+	if r.err != nil {
+		return nil, nil, r.err
 	}
 	t, err := readTree(data)
 	if err != nil {
 		return nil, nil, err
 	}
-	faults := append(t.faults, s.check(t)...)
+	faults := append(t.faults, r.shape.check(t)...)
 	m := &Manifest{tree: t}
 	// What can't be decoded is no news: the schema says it better.
 	_ = t.root.Decode(&m.doc)
@@ -88,22 +89,36 @@ func (m *Manifest) findings(faults []fault) []Finding {
 // Load reads the manifest in a directory, and the files beside it that it takes
 // into containers. It fails like [Parse], and if a file is missing, too large
 // or outside the directory. A directory without a manifest is fs.ErrNotExist.
-func Load(dir string) (*Manifest, error) {
+func Load(dir string) (*Manifest, error) { return new(Reader).Load(dir) }
+
+// LoadRoot is [Load] for a directory that is open already.
+func LoadRoot(root *os.Root) (*Manifest, error) { return new(Reader).loadRoot(root) }
+
+// A Reader loads manifests as [Load] does, for who loads many: it compiles the
+// schema, which takes longer than all the rest, only once. The zero value is
+// ready, and may be used by many at once.
+type Reader struct {
+	once  sync.Once
+	shape *shape
+	err   error // why there is none
+}
+
+// Load is [Load].
+func (r *Reader) Load(dir string) (*Manifest, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open the scenario: %w", err)
 	}
 	defer func() { _ = root.Close() }()
-	return LoadRoot(root)
+	return r.loadRoot(root)
 }
 
-// LoadRoot is [Load] for a directory that is open already.
-func LoadRoot(root *os.Root) (*Manifest, error) {
+func (r *Reader) loadRoot(root *os.Root) (*Manifest, error) {
 	data, err := readFile(root, File, maxSize)
 	if err != nil {
 		return nil, fmt.Errorf("read the manifest: %w", err)
 	}
-	m, found, err := parse([]byte(data))
+	m, found, err := r.parse([]byte(data))
 	if err != nil {
 		return nil, err
 	}

@@ -22,12 +22,17 @@ var schema string
 // and explain manifests by it; [Parse] checks by it.
 func Schema() []byte { return []byte(schema) }
 
-// A shape checks manifests against the schema.
+// A shape is the schema, ready to check manifests against.
 type shape struct {
 	source   any
 	compiled *jsonschema.Schema
-	printer  *message.Printer
-	keys     map[string]*yaml.Node // of the tree that is checked
+}
+
+// A comparison is one of a manifest with the schema.
+type comparison struct {
+	*shape
+	printer *message.Printer
+	keys    map[string]*yaml.Node // of the manifest
 }
 
 func newShape() (*shape, error) {
@@ -44,7 +49,7 @@ func newShape() (*shape, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the schema of manifests: %w", err)
 	}
-	return &shape{source: source, compiled: compiled, printer: message.NewPrinter(language.English)}, nil
+	return &shape{source: source, compiled: compiled}, nil
 }
 
 // check returns where a tree is not as the schema has it.
@@ -53,27 +58,27 @@ func (s *shape) check(t *tree) []fault {
 	if !errors.As(s.compiled.Validate(t.value), &failed) {
 		return nil
 	}
-	s.keys = t.keys
+	c := comparison{shape: s, printer: message.NewPrinter(language.English), keys: t.keys}
 	known := func(f fault) bool {
 		return slices.ContainsFunc(t.faults, func(other fault) bool { return slices.Equal(other.at, f.at) })
 	}
-	return slices.DeleteFunc(s.faults(failed), known)
+	return slices.DeleteFunc(c.faults(failed), known)
 }
 
 // misnamed are the keys that a name is wrong for. The error does not tell where
 // they are: the place of its schema has the key above.
-func (s *shape) misnamed(e *jsonschema.ValidationError, name string) []fault {
+func (c *comparison) misnamed(e *jsonschema.ValidationError, name string) []fault {
 	steps := strings.Split(e.SchemaURL, "/")
 	above := steps[max(0, len(steps)-2)]
 	var found []fault
-	for id := range s.keys {
+	for id := range c.keys {
 		at := path(strings.Split(id, "\x00"))
 		if len(at) < 2 || at[len(at)-1] != name || at[len(at)-2] != above {
 			continue
 		}
 		f := fault{at: at, key: true, rule: "name", message: fmt.Sprintf("%.100q is no name for it", name)}
 		if len(e.Causes) > 0 {
-			f.fix = s.explain(e.Causes[0])
+			f.fix = c.explain(e.Causes[0])
 		}
 		found = append(found, f)
 	}
@@ -81,7 +86,7 @@ func (s *shape) misnamed(e *jsonschema.ValidationError, name string) []fault {
 }
 
 // faults are those of the leaves, which say what is wrong.
-func (s *shape) faults(e *jsonschema.ValidationError) []fault {
+func (c *comparison) faults(e *jsonschema.ValidationError) []fault {
 	at := path(e.InstanceLocation)
 	switch k := e.ErrorKind.(type) {
 	case *kind.AdditionalProperties:
@@ -89,17 +94,17 @@ func (s *shape) faults(e *jsonschema.ValidationError) []fault {
 		for _, name := range k.Properties {
 			found = append(found, fault{
 				at: at.child(name), key: true, rule: "unknown-key", message: fmt.Sprintf("there is no key %.100q here", name),
-				fix: s.suggest(e.SchemaURL, name),
+				fix: c.suggest(e.SchemaURL, name),
 			})
 		}
 		return found
 	case *kind.PropertyNames:
-		return s.misnamed(e, k.Property)
+		return c.misnamed(e, k.Property)
 	case *kind.Required:
 		var found []fault
 		for _, name := range k.Missing {
 			found = append(found, fault{
-				at: at.child(name), rule: "missing-key", message: "it is missing", fix: s.describe(e.SchemaURL, name),
+				at: at.child(name), rule: "missing-key", message: "it is missing", fix: c.describe(e.SchemaURL, name),
 			})
 		}
 		return found
@@ -111,11 +116,11 @@ func (s *shape) faults(e *jsonschema.ValidationError) []fault {
 	if len(e.Causes) > 0 {
 		var found []fault
 		for _, cause := range e.Causes {
-			found = append(found, s.faults(cause)...)
+			found = append(found, c.faults(cause)...)
 		}
 		return found
 	}
-	return []fault{{at: at, rule: "value", message: s.explain(e), fix: advice(e.ErrorKind)}}
+	return []fault{{at: at, rule: "value", message: c.explain(e), fix: advice(e.ErrorKind)}}
 }
 
 // advice names the value that was probably meant.
@@ -133,13 +138,13 @@ func advice(k jsonschema.ErrorKind) string {
 }
 
 // explain says in one line what is wrong with a value.
-func (s *shape) explain(e *jsonschema.ValidationError) string {
+func (c *comparison) explain(e *jsonschema.ValidationError) string {
 	for len(e.Causes) > 0 {
 		e = e.Causes[0]
 	}
 	switch k := e.ErrorKind.(type) {
 	case *kind.Pattern:
-		if text, ok := s.at(e.SchemaURL)["patternErrorMessage"].(string); ok {
+		if text, ok := c.at(e.SchemaURL)["patternErrorMessage"].(string); ok {
 			return text
 		}
 	case *kind.Type:
@@ -161,7 +166,7 @@ func (s *shape) explain(e *jsonschema.ValidationError) string {
 		}
 		return "it must be " + choice(want)
 	}
-	return e.ErrorKind.LocalizedString(s.printer)
+	return e.ErrorKind.LocalizedString(c.printer)
 }
 
 // spoken is what authors call a type of JSON.
