@@ -63,21 +63,14 @@ func openObjects(string) (engine.Describe, error) {
 type game struct {
 	*bench
 	engine  *engine.Engine
-	ledger  *ledger
+	ledger  *engine.Ledger
 	program ctf.Program
 }
 
 func newGame(t *testing.T, kubeconfig string) *game {
 	t.Helper()
-	g := &game{bench: newBench(t), ledger: &ledger{}}
-	self, err := os.Executable()
-	ok(t, err)
-	g.engine, err = engine.New(t.Context(), engine.Options{
-		Source: folder("testdata/manifest"), WorkerCommand: []string{self, "objects", g.namespace}, Workers: 1,
-		WorkerEnv: []string{"KUBECONFIG=" + kubeconfig}, TargetNamespace: g.namespace,
-	})
-	ok(t, err)
-	t.Cleanup(func() { ok(t, g.engine.Close()) })
+	g := &game{bench: newBench(t), ledger: newLedger()}
+	g.engine = newEngine(t, "objects", g.namespace, kubeconfig)
 	g.program.Instance = ctf.InstanceKey{
 		Challenge: ctf.ChallengeKey{Tenant: ctf.DefaultTenant, ID: "fragile"}, Identity: ctf.Identity(g.identity),
 	}
@@ -87,7 +80,7 @@ func newGame(t *testing.T, kubeconfig string) *game {
 // up deploys what the objects describe.
 func (g *game) up(objects map[string]string) error {
 	g.program.Additional = objects
-	result, err := g.engine.Up(g.t.Context(), g.program, g.ledger.held, g.ledger)
+	result, err := g.engine.Up(g.t.Context(), g.program, g.ledger.Checkpoint(), g.ledger)
 	if err != nil {
 		return err
 	}
@@ -126,7 +119,7 @@ func (g *game) wantRepaired(namespace string, objects map[string]string) {
 // end destroys the instance, and wants nothing to be left.
 func (g *game) end() {
 	g.t.Helper()
-	ok(g.t, g.engine.Down(g.t.Context(), g.program.Instance, g.ledger.held, g.ledger))
+	ok(g.t, g.engine.Down(g.t.Context(), g.program.Instance, g.ledger.Checkpoint(), g.ledger))
 	nothingLeft(g.t, g.program.Instance.Identity)
 }
 

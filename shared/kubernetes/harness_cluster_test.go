@@ -6,7 +6,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,9 +22,86 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
+	"github.com/mayfly-ctf/mayfly/shared/engine"
 	"github.com/mayfly-ctf/mayfly/shared/kubernetes"
 	"github.com/mayfly-ctf/mayfly/shared/kubernetes/clustertest"
 )
+
+// TestMain is a worker when it is told to, as the binary of a real service is.
+func TestMain(m *testing.M) {
+	opens := map[string]engine.Open{"worker": openManifest, "objects": openObjects}
+	if len(os.Args) == 3 && opens[os.Args[1]] != nil {
+		cluster, err := kubernetes.Connect("")
+		if err != nil {
+			panic(err)
+		}
+		options := kubernetes.Options{Cluster: cluster, Namespace: os.Args[2], ReadyTimeout: time.Minute}
+		os.Exit(engine.Work(context.Background(), engine.Providers{
+			kubernetes.Package: func() (plugin.Provider, error) { return kubernetes.NewProvider(options) },
+		}, opens[os.Args[1]]))
+	}
+	os.Exit(m.Run())
+}
+
+// newEngine starts an engine over the scenario in testdata/manifest, whose
+// worker opens it in one of the ways of [TestMain].
+func newEngine(t *testing.T, opens, namespace, kubeconfig string) *engine.Engine {
+	t.Helper()
+	self, err := os.Executable()
+	ok(t, err)
+	e, err := engine.New(t.Context(), engine.Options{
+		Source: folder("testdata/manifest"), WorkerCommand: []string{self, opens, namespace}, Workers: 1,
+		WorkerEnv: []string{"KUBECONFIG=" + kubeconfig}, TargetNamespace: namespace,
+	})
+	ok(t, err)
+	t.Cleanup(func() { ok(t, e.Close()) })
+	return e
+}
+
+func newLedger() *engine.Ledger {
+	l := &engine.Ledger{}
+	l.Extend(time.Now().Add(time.Hour))
+	return l
+}
+
+// pushed is the image of testdata/program, made once.
+var pushed struct {
+	sync.Once
+	image string
+}
+
+// image returns the image of testdata/program.
+func image(t *testing.T) string {
+	t.Helper()
+	pushed.Do(func() {
+		pushed.image = clustertest.Image(t, "program", map[string][]byte{"program": clustertest.Program(t, "testdata/program")})
+	})
+	return pushed.image
+}
+
+// nothingLeft fails if anything of the instance stays, of whatever kind the
+// cluster has. What the cluster derives from our objects goes a moment later.
+func nothingLeft(t *testing.T, identity ctf.Identity) {
+	t.Helper()
+	cluster, selector := clustertest.New(t), kubernetes.LabelIdentity+"="+string(identity)
+	for _, name := range cluster.List(selector) {
+		if !strings.HasPrefix(name, "Endpoint") {
+			t.Errorf("left: %s", name)
+		}
+	}
+	cluster.WantNothing(selector)
+}
+
+// eventually waits until the condition holds.
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	clustertest.Eventually(t, time.Minute, what, func() error {
+		if !condition() {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+}
 
 // A bench is a namespace of a real cluster, with one instance's provider.
 type bench struct {

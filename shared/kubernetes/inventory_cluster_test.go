@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/mayfly-ctf/mayfly/shared/kubernetes"
+	"github.com/mayfly-ctf/mayfly/shared/kubernetes/clustertest"
 )
 
 func instances(t *testing.T, p *kubernetes.Provider) []ctf.InstanceKey {
@@ -86,6 +88,15 @@ func TestInstancesWithFewRights(t *testing.T) {
 		_, err := b.at(plural, b.namespace).Create(t.Context(), &unstructured.Unstructured{Object: object}, metav1.CreateOptions{})
 		ok(t, err)
 	}
+	eventually(t, "the rights count", func() bool {
+		review, err := clustertest.New(t).Typed.AuthorizationV1().SubjectAccessReviews().Create(t.Context(), &authorizationv1.SubjectAccessReview{
+			Spec: authorizationv1.SubjectAccessReviewSpec{User: "few-" + name, ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Namespace: b.namespace, Verb: "get", Resource: "configmaps",
+			}},
+		}, metav1.CreateOptions{})
+		ok(t, err)
+		return review.Status.Allowed
+	})
 	config, err := clientcmd.LoadFromFile(os.Getenv("KUBECONFIG"))
 	ok(t, err)
 	for _, user := range config.AuthInfos {

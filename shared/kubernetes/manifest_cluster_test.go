@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -41,18 +40,12 @@ func (f folder) Open(ctx context.Context, _ ctf.Scenario) (*scenario.Content, er
 // A challenge of three containers without code: deployed, played, changed by
 // what it lets be changed and nothing else, and gone.
 func TestManifest(t *testing.T) {
+	t.Parallel()
 	cluster := clustertest.New(t)
 	namespace := cluster.Namespace()
-	self, err := os.Executable()
-	ok(t, err)
-	e, err := engine.New(t.Context(), engine.Options{
-		Source: folder("testdata/manifest"), WorkerCommand: []string{self, "worker", namespace}, Workers: 1,
-		WorkerEnv: []string{"KUBECONFIG=" + os.Getenv("KUBECONFIG")}, TargetNamespace: namespace,
-	})
-	ok(t, err)
-	t.Cleanup(func() { ok(t, e.Close()) })
+	e := newEngine(t, "worker", namespace, os.Getenv("KUBECONFIG"))
 	const secret = "0123456789abcdef0123456789abcdef"
-	l, id := &ledger{}, ctf.NewIdentity()
+	l, id := newLedger(), ctf.NewIdentity()
 	p := ctf.Program{Additional: map[string]string{
 		"secret": secret,
 		"image":  clustertest.Image(t, "manifest", map[string][]byte{"program": clustertest.Program(t, "testdata/manifest")}),
@@ -66,7 +59,7 @@ func TestManifest(t *testing.T) {
 	for _, greeting := range []string{"hello", "welcome"} {
 		p.Additional["greeting"] = greeting
 		began := time.Now()
-		result, err := e.Up(t.Context(), p, l.held, l)
+		result, err := e.Up(t.Context(), p, l.Checkpoint(), l)
 		ok(t, err)
 		t.Logf("%s in %v: %s", greeting, time.Since(began), result.ConnectionInfo)
 		ok(t, l.Rebase(t.Context(), result.Base))
@@ -74,42 +67,30 @@ func TestManifest(t *testing.T) {
 			t.Errorf("flags are %s, want %s", got, flags)
 		}
 		url, port, _ := strings.Cut(result.ConnectionInfo, " ")
-		host := strings.TrimPrefix(url, "http://")
 		want := fmt.Sprintf("%s %s %s<nil>\n", greeting, flags[0], flags[1])
-		clustertest.Eventually(t, time.Minute, "the web container answers", func() error { return answers(host, want) })
+		clustertest.Eventually(t, time.Minute, "the web container answers", func() error { return answers(t, url, want) })
 		want = fmt.Sprintf("${this} is %s at %s\n", id, url)
 		at := net.JoinHostPort(cluster.NodeAddress(), port)
 		clustertest.Eventually(t, time.Minute, "the TCP container answers", func() error { return tells(at, want) })
 	}
 
 	p.Additional["replicas"] = "100"
-	_, err = e.Up(t.Context(), p, l.held, l)
+	_, err = e.Up(t.Context(), p, l.Checkpoint(), l)
 	if err == nil || !strings.Contains(err.Error(), `no additional setting "replicas": those that it declares are greeting, image, secret`) {
 		t.Errorf("an undeclared setting: %v", err)
 	}
 	began := time.Now()
-	ok(t, e.Down(t.Context(), p.Instance, l.held, l))
+	ok(t, e.Down(t.Context(), p.Instance, l.Checkpoint(), l))
 	t.Logf("down in %v", time.Since(began))
 	cluster.WantNothing(kubernetes.LabelIdentity + "=" + string(id))
 }
 
-// answers tells whether the Ingress of a host does.
-func answers(host, want string) error {
-	request, err := http.NewRequest(http.MethodGet, "http://"+os.Getenv("INGRESS"), nil)
-	if err != nil {
-		return err
+func answers(t *testing.T, url, want string) error {
+	got, err := clustertest.Play(t, url)
+	if err == nil && got != want {
+		err = fmt.Errorf("got %q, want %q", got, want)
 	}
-	request.Host = host
-	response, err := (&http.Client{Timeout: 5 * time.Second}).Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if string(body) != want {
-		return fmt.Errorf("got %q, want %q: %w", body, want, err)
-	}
-	return nil
+	return err
 }
 
 func tells(address, want string) error {

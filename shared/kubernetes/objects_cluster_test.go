@@ -256,17 +256,3 @@ func TestSweep(t *testing.T) {
 	})
 	ok(t, b.newProvider().Sweep(t.Context(), ctf.Identity(b.identity)))
 }
-
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	late := time.After(time.Minute)
-	for !condition() {
-		select {
-		case <-late:
-			t.Fatalf("it did not come about that %s", what)
-		case <-tick.C:
-		}
-	}
-}

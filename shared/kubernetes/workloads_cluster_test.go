@@ -5,8 +5,6 @@ package kubernetes_test
 import (
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -47,9 +45,17 @@ func TestDeployment(t *testing.T) {
 	service := b.create("core/v1:Service", "door", "spec: {type: NodePort, selector: {app: web}, ports: [{port: 8080}]}")
 	port := service.outputs["spec"].ObjectValue()["ports"].ArrayValue()[0].ObjectValue()["nodePort"].NumberValue()
 	url := fmt.Sprintf("http://%s:%d/", clustertest.New(t).NodeAddress(), int(port))
-	if answer := eventuallyGet(t, url); answer != "one" {
-		t.Errorf("answered %q", answer)
+	answers := func(want string) {
+		t.Helper()
+		clustertest.Eventually(t, time.Minute, url+" answers", func() error {
+			answer, err := clustertest.Play(t, url)
+			if err == nil && answer != want {
+				err = errors.New(answer)
+			}
+			return err
+		})
 	}
+	answers("one")
 	if d := b.diff(m, m.inputs); d.Changes != plugin.DiffNone {
 		t.Errorf("unchanged: %+v", d)
 	}
@@ -58,7 +64,7 @@ func TestDeployment(t *testing.T) {
 		t.Errorf("another environment: %+v", d)
 	}
 	m = b.update(m, news)
-	eventually(t, "the new one answers", func() bool { return eventuallyGet(t, url) == "two" })
+	answers("two")
 	news = b.inputs(m.urn, strings.ReplaceAll(deployment(program, ready), "app: web", "app: other"))
 	if d := b.diff(m, news); !d.Replace() {
 		t.Errorf("another selector: %+v", d)
@@ -69,22 +75,6 @@ func TestDeployment(t *testing.T) {
 	if len(pods.Items) > 0 {
 		t.Errorf("%d pods are left", len(pods.Items))
 	}
-}
-
-func eventuallyGet(t *testing.T, url string) (answer string) {
-	t.Helper()
-	client := &http.Client{Timeout: time.Second}
-	eventually(t, url+" answers", func() bool {
-		response, err := client.Get(url)
-		if err != nil {
-			return false
-		}
-		defer response.Body.Close()
-		body, err := io.ReadAll(response.Body)
-		answer = string(body)
-		return err == nil
-	})
-	return answer
 }
 
 // A failure names the object and what a person needs to know, and the resource
@@ -102,11 +92,11 @@ func TestFailure(t *testing.T) {
 	}{
 		{"no image", nowhere, "", time.Minute, []string{nowhere, "can't be pulled", "not found"}},
 		{"no command", program, "command: [/nothing]", time.Minute, []string{"container main can't be started", "no such file"}},
-		{"crash", program, "args: [crash]\n        readinessProbe: {httpGet: {port: 8080}}", 8 * time.Second, []string{"container main", "exit code 3", "the database is on fire"}},
+		{"crash", program, "args: [crash]\n        readinessProbe: {httpGet: {port: 8080}}", 20 * time.Second, []string{"container main", "exit code 3", "the database is on fire"}},
 		{"no room", program, "resources: {requests: {cpu: 1000}}", 3 * time.Second, []string{"no node has room for it", "Insufficient cpu"}},
-		{"no secret", program, "envFrom: [{secretRef: {name: gone}}]", 5 * time.Second, []string{`secret "gone" not found`}},
-		{"no mount", program, "volumeMounts: [{name: v, mountPath: /v}]\n      volumes: [{name: v, configMap: {name: lost}}]", 8 * time.Second, []string{`configmap "lost" not found`}},
-		{"not ready", program, "readinessProbe: {httpGet: {port: 9999}, periodSeconds: 1}", 6 * time.Second, []string{"a pod runs and is not ready", "Readiness probe failed"}},
+		{"no secret", program, "envFrom: [{secretRef: {name: gone}}]", 20 * time.Second, []string{`secret "gone" not found`}},
+		{"no mount", program, "volumeMounts: [{name: v, mountPath: /v}]\n      volumes: [{name: v, configMap: {name: lost}}]", 20 * time.Second, []string{`configmap "lost" not found`}},
+		{"not ready", program, "readinessProbe: {httpGet: {port: 9999}, periodSeconds: 1}", 20 * time.Second, []string{"a pod runs and is not ready", "Readiness probe failed"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

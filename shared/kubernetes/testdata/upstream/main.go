@@ -59,7 +59,11 @@ func monopod(req *sdk.Request, resp *sdk.Response, opts ...pulumi.ResourceOption
 
 func multipod(req *sdk.Request, resp *sdk.Response, opts ...pulumi.ResourceOption) error {
 	front, back := container(req, k8s.ExposeNodePort), container(req, k8s.ExposeInternal)
-	front.Envs = k8s.PrinterMap{"ANSWER": k8s.NewPrinter("ask %s", "back")}
+	front.Envs = k8s.PrinterMap{"ANSWER": k8s.ToPrinter(pulumi.String("the back says")), "ASK": k8s.NewPrinter("%s:8080", "back")}
+	back.Envs = k8s.PrinterMap{
+		"ANSWER": k8s.ToPrinter(pulumi.String(req.Config.Additional["answer"])),
+		"SHOW":   k8s.ToPrinter(pulumi.String("/etc/flag.txt")),
+	}
 	pods, err := k8s.NewExposedMultipod(req.Ctx, "net", &k8s.ExposedMultipodArgs{
 		Identity: pulumi.String(req.Config.Identity), Hostname: pulumi.String(req.Config.Additional["host"]),
 		Containers: k8s.ContainerMap{"front": front, "back": back},
