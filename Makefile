@@ -46,12 +46,15 @@ test: ## Test every module, with the race detector
 		echo "== $$module"; (cd $$module && $(GO) test -race -p $(JOBS) -timeout 10m ./...) || exit 1; \
 	done
 
+# They wait for the cluster more than they compute.
+E2E := $(GO) test -tags cluster -p 1 -parallel 8 -timeout 30m
+
 e2e: ## Test on the cluster of $KUBECONFIG, with $REGISTRY and $INGRESS (README, "On Kubernetes")
 	@for setting in KUBECONFIG REGISTRY INGRESS; do \
 		[ -n "$$(printenv $$setting)" ] || { echo "set $$setting: see README.md, \"On Kubernetes\""; exit 1; }; \
 	done
-	cd shared && $(GO) test -tags cluster -p 1 -timeout 30m ./kubernetes/...
-	cd functions && $(GO) test -tags cluster -p 1 -timeout 30m -run '^TestCluster' ./...
+	cd shared && $(E2E) ./kubernetes/... ./isolation/... ./knative/...
+	cd functions && $(E2E) -run '^TestCluster' ./...
 
 bench: ## Measure the verbs over HTTP and print a table
 	cd functions && $(GO) test -run '^$$' -bench BenchmarkMayfly -benchtime 1x -timeout 60m ./cmd/mayfly
