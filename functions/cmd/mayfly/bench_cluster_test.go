@@ -16,11 +16,6 @@ import (
 // clusterTimeout is that of each challenge: none expires while it is measured.
 const clusterTimeout = "21600s"
 
-// pause lies before each instance that is measured alone: the kubelet cleans up
-// after the last pod when that is gone from the API already, and would do so
-// during the start of whoever is fastest to ask.
-const pause = 2 * time.Second
-
 // onePod is the challenge without code that is measured. It asks for next to
 // nothing, so that many fit. Who starts it is told its identity.
 const onePod = `name: one-pod
@@ -121,12 +116,10 @@ func (s *clusterSite) remove(challenge, source string) {
 // the same objects, in turn.
 func (s *clusterSite) measureOne(turns int) (result comparedOne) {
 	for n := range turns + 1 {
-		time.Sleep(pause)
 		identity, ours, err := s.launch("one")
 		s.check(err)
 		twin := s.twins(identity, 1)
 		s.remove("one-pod", "one")
-		time.Sleep(pause)
 		theirs := s.kubectl.launch(s, twin)
 		s.kubectl.remove(s, twin)
 		if n > 0 { // the first of each is to warm up
@@ -213,7 +206,6 @@ func (s *clusterSite) measureWays(turns int) []way {
 			began := time.Now()
 			s.register(challenge, references[i], additional[i])
 			tried := time.Since(began)
-			time.Sleep(pause)
 			began = time.Now()
 			s.check(s.create(challenge, "one"))
 			created := time.Since(began)
