@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +18,11 @@ import (
 	"github.com/mayfly-ctf/mayfly/shared/kubernetes"
 	"github.com/mayfly-ctf/mayfly/shared/serve"
 )
+
+// redisPatience is how long Redis may be away at the start: a fresh pod may be
+// let in a moment late, and ending would have the next try wait longer. It is
+// below what Knative's probes allow.
+const redisPatience = 30 * time.Second
 
 func main() {
 	if err := newCommand().Execute(); err != nil {
@@ -76,7 +82,9 @@ func run(ctx context.Context, s settings, verb string, log *slog.Logger) error {
 			return err
 		}
 	}
-	all, err := system.Open(ctx, system.Plan{Settings: s.engine, Redis: options, Sinks: function.Sinks(), Log: log})
+	all, err := system.Open(ctx, system.Plan{
+		Settings: s.engine, Redis: options, Patience: redisPatience, Sinks: function.Sinks(), Log: log,
+	})
 	if err != nil {
 		return err
 	}

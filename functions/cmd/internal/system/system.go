@@ -5,6 +5,7 @@ package system
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -40,6 +41,8 @@ const (
 	// eventsLimit is how long a stopping system tries to publish its events;
 	// what is left is published by the next one.
 	eventsLimit = 5 * time.Second
+	// storePause is between two tries to reach Redis.
+	storePause = 200 * time.Millisecond
 )
 
 // A System is all that the functions stand on, in one process.
@@ -57,6 +60,8 @@ type System struct {
 type Plan struct {
 	Settings
 	Redis redis.Options
+	// Patience is how long to wait for a Redis that does not answer.
+	Patience time.Duration
 	// PlainHTTP are registries that speak plain HTTP.
 	PlainHTTP []string
 	Sinks     []events.Sink
@@ -71,7 +76,7 @@ func Open(ctx context.Context, p Plan) (s *System, err error) {
 			s.Close(ctx)
 		}
 	}()
-	if s.store, err = redis.Open(ctx, p.Redis); err != nil {
+	if s.store, err = openStore(ctx, p); err != nil {
 		return s, fmt.Errorf("redis: %s", err) //nolint:errorlint // It is for an operator, who is to read the cause as well.
 	}
 	if s.scenarios, err = scenario.New(p.library(p.PlainHTTP)); err != nil {
@@ -104,6 +109,26 @@ func Open(ctx context.Context, p Plan) (s *System, err error) {
 	}
 	s.lifecycle = lifecycle.New(s.store, s.engine, s.publisher, OperationLimit)
 	return s, nil
+}
+
+// openStore tries again for as long as the plan says.
+func openStore(ctx context.Context, p Plan) (*redis.Store, error) {
+	late := time.After(p.Patience)
+	again := time.NewTicker(storePause)
+	defer again.Stop()
+	for {
+		store, err := redis.Open(ctx, p.Redis)
+		if away := (*ctf.Error)(nil); !errors.As(err, &away) || away.Kind != ctf.Unavailable {
+			return store, err
+		}
+		select {
+		case <-again.C:
+		case <-late:
+			return nil, err
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 // Close lets work in progress end, publishes its events and releases
