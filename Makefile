@@ -56,8 +56,13 @@ e2e: ## Test on the cluster of $KUBECONFIG, with $REGISTRY and $INGRESS (README,
 	cd shared && $(E2E) ./kubernetes/... ./isolation/... ./knative/...
 	cd functions && $(E2E) -run '^TestCluster' ./...
 
-bench: ## Measure the verbs over HTTP and print a table
-	cd functions && $(GO) test -run '^$$' -bench BenchmarkMayfly -benchtime 1x -timeout 60m ./cmd/mayfly
+BENCH := $(GO) test -run '^$$' -benchtime 1x -timeout 60m
+
+bench: ## Measure the verbs and print tables; on a cluster too, if $KUBECONFIG names one
+	cd functions && $(BENCH) -bench BenchmarkMayfly ./cmd/mayfly
+	cd functions && $(GO) test -run '^$$' -bench . ./gateway
+	@[ -n "$$KUBECONFIG" ] || echo 'To measure on a cluster set KUBECONFIG and REGISTRY: see README.md, "On Kubernetes".'
+	[ -z "$$KUBECONFIG" ] || (cd functions && $(BENCH) -tags cluster -bench BenchmarkKubernetes ./cmd/mayfly)
 
 lint: $(BIN)/golangci-lint $(BIN)/buf ## Check style, mistakes and who imports whom
 	cd shared/api && $(BIN)/buf lint
