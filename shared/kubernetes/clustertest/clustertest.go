@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -24,6 +23,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
 // goneWithin is how long what is deleted may take to go.

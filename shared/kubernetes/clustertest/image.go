@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
@@ -12,8 +13,6 @@ import (
 	"runtime"
 	"slices"
 	"testing"
-
-	"maps"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -28,7 +27,7 @@ const nobody = "65532:65532"
 func Program(tb testing.TB, dir string) []byte {
 	tb.Helper()
 	out := filepath.Join(tb.TempDir(), "program")
-	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", out, ".")
+	build := exec.CommandContext(tb.Context(), "go", "build", "-ldflags", "-s -w", "-o", out, ".")
 	build.Dir = dir
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off") // it may be a module of its own
 	if text, err := build.CombinedOutput(); err != nil {

@@ -59,7 +59,11 @@ func Play(tb testing.TB, at string) (string, error) {
 			return (&net.Dialer{}).DialContext(ctx, network, ingress)
 		}
 	}
-	response, err := (&http.Client{Transport: transport, Timeout: playTimeout}).Get(at)
+	request, err := http.NewRequestWithContext(tb.Context(), http.MethodGet, at, nil)
+	if err != nil {
+		return "", err
+	}
+	response, err := (&http.Client{Transport: transport, Timeout: playTimeout}).Do(request)
 	if err != nil {
 		return "", err
 	}
