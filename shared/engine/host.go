@@ -18,7 +18,9 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-var errNotOffered = errors.New("this server does not offer it")
+// ErrNotOffered is what a program is told that needs what there is not. Who
+// knows what to do about a provider of [Providers] may wrap it.
+var ErrNotOffered = errors.New("this server does not offer it")
 
 // A host gives Pulumi's engine the providers and the way to run the program of
 // one operation.
@@ -69,11 +71,11 @@ func (h *host) LanguageRuntime(*plugin.Context, string) (plugin.LanguageRuntime,
 }
 
 func (h *host) PolicyAnalyzer(*plugin.Context, tokens.QName, string, *plugin.PolicyAnalyzerOptions) (plugin.Analyzer, error) {
-	return nil, errNotOffered
+	return nil, ErrNotOffered
 }
 
 func (h *host) ResolvePlugin(*plugin.Context, workspace.PluginDescriptor) (*workspace.PluginInfo, error) {
-	return nil, errNotOffered
+	return nil, ErrNotOffered
 }
 
 func (h *host) ReleaseContext(*plugin.Context) error                 { return nil }
@@ -81,7 +83,7 @@ func (h *host) Loader(*plugin.Context) (*plugin.GrpcServer, error)   { return ni
 func (h *host) Mapper(*plugin.Context) (*plugin.GrpcServer, error)   { return nil, nil }
 func (h *host) Resolver(*plugin.Context) (*plugin.GrpcServer, error) { return nil, nil }
 func (h *host) SignalCancellation() error                            { return nil }
-func (h *host) StartDebugging(plugin.DebuggingInfo) error            { return errNotOffered }
+func (h *host) StartDebugging(plugin.DebuggingInfo) error            { return ErrNotOffered }
 func (h *host) AttachDebugger(plugin.DebugSpec) bool                 { return false }
 
 // Close stops listening. The engine may call it twice.

@@ -152,6 +152,9 @@ func (o *operation) sweep() error {
 	slices.Sort(names)
 	for _, name := range names {
 		p, err := o.session.providers[name]()
+		if errors.Is(err, ErrNotOffered) {
+			continue
+		}
 		if err != nil {
 			return o.words.fail("provider "+name, err)
 		}

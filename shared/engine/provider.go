@@ -15,7 +15,7 @@ import (
 func (o *operation) provider(name, engine string) (plugin.Provider, error) {
 	open, ok := o.session.providers[name]
 	if !ok {
-		return nil, fmt.Errorf("the provider %q: %w", name, errNotOffered)
+		return nil, fmt.Errorf("the provider %q: %w", name, ErrNotOffered)
 	}
 	p, err := open()
 	if err != nil {

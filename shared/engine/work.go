@@ -21,7 +21,8 @@ const (
 	reportsFD = 4
 )
 
-// Providers make a new provider for each use, by the name of its package.
+// Providers make a new provider for each use, by the name of its package. One
+// that fails with [ErrNotOffered] is as good as missing, and says why.
 //
 // A provider computes the id of a resource from its URN and inputs alone. Its
 // Read, when asked without an id, computes it too, and answers with an empty id
