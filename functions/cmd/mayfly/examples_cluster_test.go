@@ -20,11 +20,10 @@ import (
 	"github.com/mayfly-ctf/mayfly/shared/kubernetes/clustertest"
 )
 
-const examples = "../../../shared/sdk/examples"
-
 // TestClusterExamples has two teams deploy each of the challenges without code
 // and solve it; each gets a flag of its own, and nothing is left.
 func TestClusterExamples(t *testing.T) {
+	t.Parallel()
 	c := clustertest.New(t)
 	controller := c.IngressController()
 	s := newClusterServer(t, c, "INSTANCE_HOSTNAME=games.example", "INGRESS_NAMESPACE="+controller.Namespace)
@@ -33,6 +32,7 @@ func TestClusterExamples(t *testing.T) {
 		"notes": solveNotes, "vault": solveVault, "shop": solveShop,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s.Must(http.MethodPost, "/challenge", map[string]any{"id": name, "scenario": pushExample(t, s, name)})
 			flags := map[string]bool{}
 			for _, team := range []string{"1", "2"} {

@@ -16,7 +16,11 @@ import (
 
 	instancev1 "github.com/mayfly-ctf/mayfly/shared/api/gen/api/v1/instance"
 	"github.com/mayfly-ctf/mayfly/shared/scenario/registry"
+	"github.com/mayfly-ctf/mayfly/shared/sdk/manifest"
 )
+
+// examples are scenarios of the kit.
+const examples = "../../../shared/sdk/examples"
 
 // quiet keeps the ticks of a server from doing what a test is about.
 var quiet = []string{"LOG_LEVEL=warn", "TICK=1h", "RECONCILE=1h"}
@@ -49,6 +53,20 @@ func TestFailingDestroy(t *testing.T) {
 	if answer := s.try(t, http.MethodGet, "/challenge/1", nil); answer.Status != http.StatusNotFound {
 		t.Errorf("the challenge is there: %s", answer.Raw)
 	}
+}
+
+// TestKubernetesIsNotOffered tells who brings a scenario for Kubernetes what
+// has to be done.
+func TestKubernetesIsNotOffered(t *testing.T) {
+	s := newServer(t, append(quiet, "INSTANCE_HOSTNAME=ctf.example")...)
+	s.Start()
+	text, err := os.ReadFile(filepath.Join(examples, "notes", "scenario", manifest.File))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pushed := pushTo(t, s.Registry, "notes:1", map[string][]byte{manifest.File: text})
+	answer := s.try(t, http.MethodPost, "/challenge", map[string]any{"id": "1", "scenario": pushed})
+	wantFailure(t, answer, http.StatusBadRequest, "SCENARIO_NON_MATCHING_SPECIFICATION", "--kubernetes")
 }
 
 func rename(t *testing.T, from, to string) {

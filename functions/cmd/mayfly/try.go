@@ -10,7 +10,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -186,7 +185,7 @@ func (t *trial) run(ctx context.Context, dir string) (err error) {
 	if t.cluster != nil {
 		defer follow(context.WithoutCancel(ctx), t.cluster, key.Identity, t.diagnostics)()
 	}
-	l := &ledger{deadline: time.Now().Add(system.OperationLimit)}
+	l := newLedger()
 	failure := t.up(first, dir, key, l)
 	switch {
 	case failure == nil:
@@ -202,7 +201,7 @@ func (t *trial) run(ctx context.Context, dir string) (err error) {
 }
 
 // up deploys the scenario and says where it is.
-func (t *trial) up(ctx context.Context, dir string, key ctf.InstanceKey, l *ledger) error {
+func (t *trial) up(ctx context.Context, dir string, key ctf.InstanceKey, l *engine.Ledger) error {
 	began := time.Now()
 	result, err := await(ctx, t.client, "deploying "+dir, system.OperationLimit, func(ctx context.Context) (ctf.Result, error) {
 		p := ctf.Program{Scenario: ctf.Scenario{Reference: dir}, Instance: key, Additional: t.additional}
@@ -235,10 +234,10 @@ func (t *trial) up(ctx context.Context, dir string, key ctf.InstanceKey, l *ledg
 }
 
 // down destroys the instance until ctx ends.
-func (t *trial) down(ctx context.Context, key ctf.InstanceKey, l *ledger) error {
-	l.extend()
+func (t *trial) down(ctx context.Context, key ctf.InstanceKey, l *engine.Ledger) error {
+	l.Extend(time.Now().Add(system.OperationLimit))
 	_, err := await(ctx, t.client, "tearing down", system.OperationLimit, func(ctx context.Context) (any, error) {
-		return nil, t.engine.Down(ctx, key, l.checkpoint(), l)
+		return nil, t.engine.Down(ctx, key, l.Checkpoint(), l)
 	})
 	switch {
 	case err == nil:
@@ -293,46 +292,10 @@ func interrupts(ctx context.Context) (first, second context.Context, stop func()
 	}
 }
 
-// A ledger is a journal that lives as long as the process. What it knows is not
-// needed to clean up after it.
-type ledger struct {
-	mu       sync.Mutex
-	held     ctf.Checkpoint
-	deadline time.Time
-}
-
-// Append adds an entry.
-func (l *ledger) Append(_ context.Context, entry []byte) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.held.Journal = append(l.held.Journal, append([]byte{}, entry...))
-	return nil
-}
-
-// Rebase replaces all entries.
-func (l *ledger) Rebase(_ context.Context, base []byte) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.held = ctf.Checkpoint{Base: append([]byte{}, base...)}
-	return nil
-}
-
-// Deadline is when work must have ended.
-func (l *ledger) Deadline() time.Time {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.deadline
-}
-
-// extend gives the next operation its full time.
-func (l *ledger) extend() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.deadline = time.Now().Add(system.OperationLimit)
-}
-
-func (l *ledger) checkpoint() ctf.Checkpoint {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.held
+// newLedger is the journal of an instance that lives as long as this process,
+// with time for the first operation.
+func newLedger() *engine.Ledger {
+	l := &engine.Ledger{}
+	l.Extend(time.Now().Add(system.OperationLimit))
+	return l
 }

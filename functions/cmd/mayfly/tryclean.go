@@ -187,7 +187,7 @@ func (t *trial) removeLeft(ctx context.Context) error {
 
 func (t *trial) remove(ctx context.Context, held []ctf.Holding) error {
 	for _, h := range held {
-		l := &ledger{deadline: time.Now().Add(system.OperationLimit)}
+		l := newLedger()
 		_, err := await(ctx, t.client, "removing what an earlier try left", system.OperationLimit, func(ctx context.Context) (any, error) {
 			return nil, t.engine.Down(ctx, h.Key, ctf.Checkpoint{}, l)
 		})

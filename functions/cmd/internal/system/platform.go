@@ -113,17 +113,20 @@ func (p Platform) providers() (engine.Providers, error) {
 	return providers, nil
 }
 
-// openManifest returns what the manifest in a directory describes.
-func (p Platform) openManifest(dir string) (engine.Describe, error) {
-	m, err := manifest.Load(dir)
-	if err != nil {
-		return nil, err
-	}
+// manifests returns what describes instances of scenarios without code.
+func (p Platform) manifests() engine.Open {
+	var reader manifest.Reader
 	on := p.Manifests
 	if p.IngressTLS {
 		on.TLS = &sdk.IngressTLS{SecretName: p.IngressSecret}
 	}
-	return m.Factory(on).Describe, nil
+	return func(dir string) (engine.Describe, error) {
+		m, err := reader.Load(dir)
+		if err != nil {
+			return nil, err
+		}
+		return m.Factory(on).Describe, nil
+	}
 }
 
 // cluster returns how providers reach the cluster.

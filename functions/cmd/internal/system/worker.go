@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/pulumi/pulumi/pkg/v3/resource/plugin"
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-ctf/mayfly/shared/engine"
+	"github.com/mayfly-ctf/mayfly/shared/kubernetes"
 )
 
 // NewWorkerCommand is what the engine starts this program with, to run the
@@ -27,7 +29,11 @@ func NewWorkerCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			os.Exit(engine.Work(cmd.Context(), providers, p.openManifest))
+			if !p.Kubernetes {
+				missing := fmt.Errorf("%w: its operator starts it with --kubernetes", engine.ErrNotOffered)
+				providers[kubernetes.Package] = func() (plugin.Provider, error) { return nil, missing }
+			}
+			os.Exit(engine.Work(cmd.Context(), providers, p.manifests()))
 			return nil
 		},
 	}
