@@ -81,9 +81,9 @@ func talker(t *testing.T) string {
 
 func of(identity string) string { return kubernetes.LabelIdentity + "=" + identity }
 
-// TestTry deploys a scenario without code, shows what it does, and tears it
+// TestClusterTry deploys a scenario without code, shows what it does, and tears it
 // down on Ctrl-C.
-func TestTry(t *testing.T) {
+func TestClusterTry(t *testing.T) {
 	t.Parallel()
 	s := newTryStage(t, talker(t))
 	run := s.start()
@@ -108,9 +108,9 @@ func TestTry(t *testing.T) {
 	s.WantNothing(of(run.field("identity")))
 }
 
-// TestTryFails has an image that is not there: the reason is told, and nothing
+// TestClusterTryFails has an image that is not there: the reason is told, and nothing
 // stays.
-func TestTryFails(t *testing.T) {
+func TestClusterTryFails(t *testing.T) {
 	t.Parallel()
 	s := newTryStage(t, clustertest.Registry(t)+"/none:1")
 	run := s.start()
@@ -123,9 +123,9 @@ func TestTryFails(t *testing.T) {
 	}
 }
 
-// TestTryIsStopped has a second Ctrl-C, which says what is left and how to
+// TestClusterTryIsStopped has a second Ctrl-C, which says what is left and how to
 // remove it; --clean does.
-func TestTryIsStopped(t *testing.T) {
+func TestClusterTryIsStopped(t *testing.T) {
 	t.Parallel()
 	s := newTryStage(t, talker(t))
 	run := s.start()
@@ -142,9 +142,9 @@ func TestTryIsStopped(t *testing.T) {
 	s.WantNothing(of(run.field("identity")))
 }
 
-// TestTryIsKilled has a try killed; it leaves what --clean removes, and what
+// TestClusterTryIsKilled has a try killed; it leaves what --clean removes, and what
 // is tried at that moment stays.
-func TestTryIsKilled(t *testing.T) {
+func TestClusterTryIsKilled(t *testing.T) {
 	t.Parallel()
 	s := newTryStage(t, talker(t))
 	run, other := s.start(), s.start()
@@ -163,8 +163,8 @@ func TestTryIsKilled(t *testing.T) {
 	s.WantNothing(of(other.field("identity")))
 }
 
-// TestTryWithoutItsNamespace says what to do.
-func TestTryWithoutItsNamespace(t *testing.T) {
+// TestClusterTryWithoutItsNamespace says what to do.
+func TestClusterTryWithoutItsNamespace(t *testing.T) {
 	t.Parallel()
 	s := newTryStage(t, "none")
 	run := startTry(t, s.env, append(s.args, "--namespace", "not-there")...)
