@@ -46,6 +46,7 @@ func New(tb testing.TB) *Cluster {
 	config, err := clientcmd.BuildConfigFromFlags("", setting(tb, "KUBECONFIG"))
 	check(tb, err)
 	config.QPS = -1
+	config.WarningHandlerWithContext = rest.NoWarnings{}
 	c := &Cluster{tb: tb, Config: config}
 	c.Typed, err = kubernetes.NewForConfig(config)
 	check(tb, err)
