@@ -6,15 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
-	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/yaml"
 
 	"github.com/mayfly-ctf/mayfly/shared/kubernetes/clustertest"
 	k8s "github.com/mayfly-ctf/mayfly/shared/sdk/kubernetes"
@@ -38,7 +35,7 @@ func TestIsolation(t *testing.T) {
 		t.Fatal("what can't be reached without a policy tells nothing")
 	}
 	s.unexposed(t, free, victim)
-	s.closeNamespace(t)
+	s.Close(s.namespace, "../../config/base/instances/networkpolicy.yaml")
 
 	t.Run("default", func(t *testing.T) {
 		attacker := s.web(t, nil)
@@ -147,18 +144,6 @@ func (s *stage) unexposed(t *testing.T, from door, victim *instance) {
 	if said := from.ask("/dial", "network", "tcp", "address", at); !strings.HasPrefix(said, "no: ") {
 		t.Errorf("the port that is not exposed: %q", said)
 	}
-}
-
-// closeNamespace puts the policy there that an operator gives to the namespace
-// of instances, for pods whose scenario brings none.
-func (s *stage) closeNamespace(t *testing.T) {
-	t.Helper()
-	text, err := os.ReadFile("../../config/base/instances/networkpolicy.yaml")
-	ok(t, err)
-	var policy networkingv1.NetworkPolicy
-	ok(t, yaml.UnmarshalStrict(text, &policy))
-	_, err = s.Typed.NetworkingV1().NetworkPolicies(s.namespace).Create(t.Context(), &policy, metav1.CreateOptions{})
-	ok(t, err)
 }
 
 // reached are the names of the targets that answered.

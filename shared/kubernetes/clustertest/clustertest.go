@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -23,6 +24,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/yaml"
 
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
@@ -68,6 +70,18 @@ func (c *Cluster) Namespace() string {
 	check(c.tb, err)
 	c.tb.Cleanup(func() { check(c.tb, at.Delete(context.Background(), name, metav1.DeleteOptions{})) })
 	return name
+}
+
+// Close puts the NetworkPolicy in a file into a namespace, as operators do for
+// pods whose scenario brings none.
+func (c *Cluster) Close(namespace, file string) {
+	c.tb.Helper()
+	text, err := os.ReadFile(file)
+	check(c.tb, err)
+	var policy networkingv1.NetworkPolicy
+	check(c.tb, yaml.UnmarshalStrict(text, &policy))
+	_, err = c.Typed.NetworkingV1().NetworkPolicies(namespace).Create(c.tb.Context(), &policy, metav1.CreateOptions{})
+	check(c.tb, err)
 }
 
 // NodeAddress returns the address of a node, at which NodePorts answer.
