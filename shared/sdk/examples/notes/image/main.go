@@ -4,7 +4,7 @@ package main
 
 import (
 	"fmt"
-	"log"
+	"log/slog"
 	"net/http"
 	"os"
 	"strconv"
@@ -34,5 +34,6 @@ func main() {
 		fmt.Fprintln(w, notes[n])
 	})
 	server := http.Server{Addr: ":8080", Handler: mux, ReadHeaderTimeout: 10 * time.Second}
-	log.Fatal(server.ListenAndServe())
+	slog.Error("notes can't be read any more", "error", server.ListenAndServe())
+	os.Exit(1)
 }

@@ -6,9 +6,10 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -22,15 +23,23 @@ const patience = 5 * time.Second
 func main() {
 	role := map[string]func() error{"page": page, "service": service, "database": database}
 	if len(os.Args) != 2 || role[os.Args[1]] == nil {
-		log.Fatal("usage: program page|service|database")
+		fmt.Fprintln(os.Stderr, "usage: program page|service|database")
+		os.Exit(2)
 	}
-	log.Fatal(role[os.Args[1]]())
+	slog.Error("it ended", "role", os.Args[1], "error", role[os.Args[1]]())
+	os.Exit(1)
 }
 
 func page() error {
 	client := http.Client{Timeout: patience}
 	return listen(func(w http.ResponseWriter, r *http.Request) {
-		answer, err := client.Get(os.Getenv("SERVICE") + "/?name=" + url.QueryEscape(r.URL.Query().Get("name")))
+		address := os.Getenv("SERVICE") + "/?name=" + url.QueryEscape(r.URL.Query().Get("name"))
+		question, err := http.NewRequestWithContext(r.Context(), http.MethodGet, address, nil)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		answer, err := client.Do(question)
 		if err != nil {
 			http.Error(w, "the shop is closed", http.StatusBadGateway)
 			return
@@ -38,14 +47,15 @@ func page() error {
 		defer answer.Body.Close()
 		fmt.Fprintln(w, "Today's price:")
 		if _, err := io.Copy(w, answer.Body); err != nil {
-			log.Print(err)
+			slog.ErrorContext(r.Context(), "the answer is cut off", "error", err)
 		}
 	})
 }
 
 func service() error {
+	dialer := net.Dialer{Timeout: patience}
 	return listen(func(w http.ResponseWriter, r *http.Request) {
-		conn, err := net.DialTimeout("tcp", os.Getenv("DATABASE"), patience)
+		conn, err := dialer.DialContext(r.Context(), "tcp", os.Getenv("DATABASE"))
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadGateway)
 			return
@@ -54,14 +64,14 @@ func service() error {
 		_ = conn.SetDeadline(time.Now().Add(patience)) // a closed connection shows below
 		fmt.Fprintf(conn, "GET price:%s\nQUIT\n", r.URL.Query().Get("name"))
 		if _, err := io.Copy(w, conn); err != nil {
-			log.Print(err)
+			slog.ErrorContext(r.Context(), "the answer is cut off", "error", err)
 		}
 	})
 }
 
 func database() error {
 	rows := map[string]string{"price:tea": "3", "price:cake": "5", "secret:flag": os.Getenv("FLAG")}
-	listener, err := net.Listen("tcp", ":6000")
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", ":6000")
 	if err != nil {
 		return err
 	}

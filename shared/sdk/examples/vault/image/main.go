@@ -4,8 +4,9 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
-	"log"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -20,14 +21,19 @@ const (
 )
 
 func main() {
-	listener, err := net.Listen("tcp", ":4000")
+	slog.Error("nobody can come to the vault", "error", run())
+	os.Exit(1)
+}
+
+func run() error {
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", ":4000")
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	for {
 		conn, err := listener.Accept()
 		if err != nil {
-			log.Fatal(err)
+			return err
 		}
 		go serve(conn)
 	}
@@ -50,7 +56,7 @@ func serve(conn net.Conn) {
 	}
 	flag, err := os.ReadFile("/vault/flag.txt")
 	if err != nil {
-		log.Print(err)
+		slog.Error("the vault is empty", "error", err)
 		return
 	}
 	fmt.Fprintf(conn, "The vault is open: %s\n", flag)
