@@ -3,7 +3,6 @@ package kubernetes
 import (
 	"context"
 	"errors"
-	"fmt"
 	"reflect"
 
 	"github.com/pulumi/pulumi/pkg/v3/resource/plugin"
@@ -151,7 +150,8 @@ func replace(keys ...resource.PropertyKey) plugin.DiffResponse {
 func uidOf(outputs resource.PropertyMap) types.UID {
 	fields, _, err := decode(outputs["metadata"])
 	if metadata, ok := fields.(map[string]any); ok && err == nil {
-		return types.UID(fmt.Sprint(metadata["uid"]))
+		uid, _ := metadata["uid"].(string)
+		return types.UID(uid)
 	}
 	return ""
 }
