@@ -4,6 +4,7 @@ package main_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"strings"
@@ -20,11 +21,14 @@ import (
 const upstream = "../../../shared/kubernetes/testdata/upstream"
 
 // newClusterServer prepares a server whose instances run in a namespace of
-// their own.
+// their own, closed as operators close it: it is what lets pods look up names
+// whose scenario says only which other pods they reach.
 func newClusterServer(tb testing.TB, c *clustertest.Cluster, env ...string) *server {
 	tb.Helper()
+	namespace := c.Namespace()
+	c.Close(namespace, "../../../config/base/instances/networkpolicy.yaml")
 	return newServer(tb, append([]string{
-		"KUBECONFIG=" + os.Getenv("KUBECONFIG"), "KUBERNETES=true", "KUBERNETES_TARGET_NAMESPACE=" + c.Namespace(),
+		"KUBECONFIG=" + os.Getenv("KUBECONFIG"), "KUBERNETES=true", "KUBERNETES_TARGET_NAMESPACE=" + namespace,
 		"SCENARIO_MEMORY=1024", "LOG_LEVEL=warn",
 	}, env...)...)
 }
@@ -33,6 +37,7 @@ func newClusterServer(tb testing.TB, c *clustertest.Cluster, env ...string) *ser
 // deployed, played, updated in each way and deleted, unchanged; nothing of them
 // is left.
 func TestClusterUpstream(t *testing.T) {
+	t.Parallel()
 	c := clustertest.New(t)
 	s := newClusterServer(t, c)
 	s.Start()
@@ -42,8 +47,14 @@ func TestClusterUpstream(t *testing.T) {
 		"program": clustertest.Program(t, "../../../shared/kubernetes/testdata/program"),
 	})
 	controller := c.IngressController()
-	for _, kind := range []string{"plain", "nodeport", "ingress", "multipod", "kompose"} {
+	// What a player is answered; that of the multipod comes from its second
+	// container, over the network, with what a file there holds.
+	answers := map[string]string{
+		"plain": "%s", "nodeport": "%s", "ingress": "%s", "kompose": "%s", "group": "%s", "multipod": "the back says %s flag{",
+	}
+	for kind, format := range answers {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			additional := func(answer string) map[string]string {
 				return map[string]string{
 					"kind": kind, "image": image, "answer": answer, "host": c.NodeAddress(),
@@ -58,7 +69,8 @@ func TestClusterUpstream(t *testing.T) {
 			began = time.Now()
 			s.Must(http.MethodPost, "/instance", map[string]any{"challengeId": id, "sourceId": "1"})
 			t.Logf("created in %v", time.Since(began))
-			wantAnswer(t, s, id, "one")
+			wantAnswer(t, s, id, fmt.Sprintf(format, "one"))
+			wantLabels(t, c, id)
 			for _, u := range []struct{ strategy, scenario, answer string }{
 				{"update_in_place", one, "two"}, {"blue_green", one, "three"}, {"recreate", one, "four"},
 				{"update_in_place", two, "five"}, {"blue_green", one, "six"}, {"recreate", two, "seven"},
@@ -69,7 +81,7 @@ func TestClusterUpstream(t *testing.T) {
 					"updateMask": "scenario,additional",
 				})
 				t.Logf("%s in %v", u.strategy, time.Since(began))
-				wantAnswer(t, s, id, u.answer)
+				wantAnswer(t, s, id, fmt.Sprintf(format, u.answer))
 			}
 			began = time.Now()
 			s.Must(http.MethodDelete, "/instance/"+id+"/1", nil)
@@ -100,4 +112,15 @@ func wantAnswer(tb testing.TB, s *server, challenge, want string) {
 		}
 		return err
 	})
+}
+
+// wantLabels fails unless the services of a challenge say whose they are.
+func wantLabels(tb testing.TB, c *clustertest.Cluster, challenge string) {
+	tb.Helper()
+	services, err := c.Typed.CoreV1().Services("").List(tb.Context(), metav1.ListOptions{
+		LabelSelector: kubernetes.LabelChallenge + "=" + challenge + "," + kubernetes.LabelTenant + "=default," + kubernetes.LabelIdentity,
+	})
+	if err != nil || len(services.Items) == 0 {
+		tb.Errorf("no service has the labels of %s: %v", challenge, err)
+	}
 }
