@@ -4,6 +4,9 @@
 package apitest
 
 import (
+	"context"
+	"net"
+	"net/http"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -13,8 +16,8 @@ import (
 // patience is how long the suite waits for what must happen.
 const patience = 60 * time.Second
 
-// A Target is the system to be tested. Instances must be deployed on the
-// machine that runs the suite, with the resource process:index:Process.
+// A Target is the system to be tested. Instances are processes of the machine
+// that runs the suite (the resource process:index:Process), or pods.
 type Target struct {
 	// BaseURL is the address of the API, http://host:port.
 	BaseURL string
@@ -24,6 +27,14 @@ type Target struct {
 	// Registry is the host:port of a registry over plain HTTP, to which the suite
 	// pushes scenarios and from which the system fetches them.
 	Registry string
+	// Dial connects to the system, for addresses that mean nothing here; nil takes
+	// them as they are.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Pack makes an image of a program, which it runs, and returns its reference.
+	// Instances are then pods with that image; nil is for processes.
+	Pack func(program []byte) string
+	// Home is the host at which instances reach the suite; empty is 127.0.0.1.
+	Home string
 	// Swagger tells whether the API document is served.
 	Swagger bool
 	// Toolchain tells whether the system compiles scenarios given as source.
@@ -42,7 +53,15 @@ func Run(t *testing.T, target Target) {
 	if target.Expire == "" {
 		target.Expire = target.BaseURL + "/expire"
 	}
-	s := &suite{target: target, scenarios: pushScenarios(t, target.Registry)}
+	if target.Dial == nil {
+		target.Dial = (&net.Dialer{}).DialContext
+	}
+	if target.Home == "" {
+		target.Home = "127.0.0.1"
+	}
+	client := &http.Client{Transport: &http.Transport{DialContext: target.Dial}, Timeout: 2 * patience}
+	t.Cleanup(client.CloseIdleConnections)
+	s := &suite{target: target, client: client, scenarios: pushScenarios(t, target)}
 	t.Run("rows", func(t *testing.T) {
 		for _, rows := range []map[string]func(*testing.T, *suite){
 			transportRows(), challengeRows(), updateRows(), instanceRows(), poolRows(), endRows(),
@@ -64,6 +83,7 @@ func Run(t *testing.T, target Target) {
 // A suite is what all rows share.
 type suite struct {
 	target    Target
+	client    *http.Client
 	scenarios scenarios
 	unique    atomic.Int64
 }

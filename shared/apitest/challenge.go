@@ -196,7 +196,7 @@ func prebuiltOverHTTP(t *testing.T, s *suite) {
 
 func retrieveChallenge(t *testing.T, s *suite) {
 	s.call(t, http.MethodGet, challengePath(s.id()), nil).wantError(t, http.StatusNotFound, "CHALLENGE_NOT_FOUND")
-	h := newHome(t)
+	h := newHome(t, s)
 	id := s.challenge(t, object{"min": 1, "additional": object{"home": h.addr}})
 	h.wantPooled(t, 1)
 	if got := s.sources(t, id); got != "" {
@@ -240,7 +240,7 @@ func queryChallenges(t *testing.T, s *suite) {
 }
 
 func deleteChallenge(t *testing.T, s *suite) {
-	h := newHome(t)
+	h := newHome(t, s)
 	id := s.challenge(t, object{"min": 1, "additional": object{"home": h.addr}})
 	h.wantPooled(t, 1)
 	s.create(t, id, "1").want(t, http.StatusOK)

@@ -34,11 +34,11 @@ func (s *suite) call(t *testing.T, method, path string, body any) answer {
 
 // try is call for goroutines of the test.
 func (s *suite) try(method, path string, body any, header ...string) (answer, error) {
-	return send(method, s.target.BaseURL+path, body, header...)
+	return s.send(method, s.target.BaseURL+path, body, header...)
 }
 
 // send sends a request to any address.
-func send(method, address string, body any, header ...string) (answer, error) {
+func (s *suite) send(method, address string, body any, header ...string) (answer, error) {
 	var sent io.Reader
 	switch b := body.(type) {
 	case nil:
@@ -59,7 +59,7 @@ func send(method, address string, body any, header ...string) (answer, error) {
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	res, err := (&http.Client{Timeout: 2 * patience}).Do(req)
+	res, err := s.client.Do(req)
 	if err != nil {
 		return answer{}, err
 	}

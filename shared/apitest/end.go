@@ -17,12 +17,12 @@ func endRows() map[string]func(*testing.T, *suite) {
 
 // oneTick: a single event destroys what is due, also when it comes twice.
 func oneTick(t *testing.T, s *suite) {
-	h := newHome(t)
+	h := newHome(t, s)
 	id := s.challenge(t, object{"timeout": "1s", "additional": object{"home": h.addr}})
 	end := s.create(t, id, "1").want(t, http.StatusOK).date(t, "until")
 	eventually(t, "the end has passed", func() bool { return time.Now().After(end.Add(100 * time.Millisecond)) })
 	for range 2 {
-		a, err := send(http.MethodPost, s.target.Expire, nil,
+		a, err := s.send(http.MethodPost, s.target.Expire, nil,
 			"Ce-Specversion", "1.0", "Ce-Type", "dev.mayfly.tick", "Ce-Source", "/apitest", "Ce-Id", s.id())
 		if err != nil {
 			t.Fatal(err)
@@ -37,7 +37,7 @@ func oneTick(t *testing.T, s *suite) {
 
 // expiry: the system's own ticks destroy what is due.
 func expiry(t *testing.T, s *suite) {
-	h := newHome(t)
+	h := newHome(t, s)
 	id := s.challenge(t, object{"timeout": "2s", "additional": object{"home": h.addr}})
 	end := s.create(t, id, "1").want(t, http.StatusOK).date(t, "until")
 	eventually(t, "it is gone from the API", func() bool { return s.retrieve(t, id, "1").code == http.StatusNotFound })
@@ -63,7 +63,7 @@ func createAnew(t *testing.T, s *suite) {
 // deleteFrees: whichever replica answers, a delete after an update leaves
 // nothing behind.
 func deleteFrees(t *testing.T, s *suite) {
-	h := newHome(t)
+	h := newHome(t, s)
 	id := s.challenge(t, object{"additional": object{"home": h.addr}})
 	s.create(t, id, "1").want(t, http.StatusOK)
 	s.update(t, id, "scenario", object{"scenario": s.scenarios.renamed}).want(t, http.StatusOK)
@@ -74,7 +74,7 @@ func deleteFrees(t *testing.T, s *suite) {
 // restartSafety: what runs before the system dies is found after, and can be
 // destroyed.
 func restartSafety(t *testing.T, s *suite) {
-	h := newHome(t)
+	h := newHome(t, s)
 	id := s.challenge(t, object{"min": 1, "timeout": "600s", "additional": object{"home": h.addr}})
 	h.want(t, 1)
 	before := s.create(t, id, "1").want(t, http.StatusOK)

@@ -25,9 +25,9 @@ type home struct {
 	seen map[string]bool
 }
 
-func newHome(t *testing.T) *home {
+func newHome(t *testing.T, s *suite) *home {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", net.JoinHostPort(s.target.Home, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,7 @@ func createInstance(t *testing.T, s *suite) {
 }
 
 func singleInstance(t *testing.T, s *suite) {
-	h := newHome(t)
+	h := newHome(t, s)
 	id := s.challenge(t, object{"additional": object{"home": h.addr}})
 	const calls = 50
 	codes := s.atOnce(t, calls, http.MethodPost, "/api/v1/instance", object{"challengeId": id, "sourceId": "1"})
@@ -181,7 +181,7 @@ func renew(t *testing.T, s *suite) {
 }
 
 func deleteInstance(t *testing.T, s *suite) {
-	h := newHome(t)
+	h := newHome(t, s)
 	id := s.challenge(t, object{"additional": object{"home": h.addr}})
 	s.call(t, http.MethodDelete, instancePath(s.id(), "1"), nil).wantError(t, http.StatusNotFound, "CHALLENGE_NOT_FOUND")
 	s.call(t, http.MethodDelete, instancePath(id, "1"), nil).wantError(t, http.StatusNotFound, "INSTANCE_NOT_FOUND")
@@ -202,7 +202,7 @@ func deleteInstance(t *testing.T, s *suite) {
 // failingDeployment: the error is typed and says why, nothing is left, and the
 // source may try again.
 func failingDeployment(t *testing.T, s *suite) {
-	h := newHome(t)
+	h := newHome(t, s)
 	id := s.challenge(t, object{"additional": object{"home": h.addr}})
 	for _, additional := range []object{{"fail": "out of cheese"}, {"number": "1"}} {
 		request := object{"challengeId": id, "sourceId": "1", "additional": additional}
@@ -222,7 +222,7 @@ func failingDeployment(t *testing.T, s *suite) {
 
 // deleteWhilePending: whatever comes first, nothing is left in the end.
 func deleteWhilePending(t *testing.T, s *suite) {
-	h := newHome(t)
+	h := newHome(t, s)
 	id := s.challenge(t, object{"additional": object{"home": h.addr, "slow": "500ms"}})
 	created := make(chan struct{})
 	go func() {

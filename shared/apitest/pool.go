@@ -20,7 +20,7 @@ func poolRows() map[string]func(*testing.T, *suite) {
 }
 
 func preProvisioning(t *testing.T, s *suite) {
-	h := newHome(t)
+	h := newHome(t, s)
 	id := s.challenge(t, object{"min": 2, "additional": object{"home": h.addr}})
 	h.want(t, 2)
 	if got := s.sources(t, id); got != "" {
@@ -32,7 +32,7 @@ func preProvisioning(t *testing.T, s *suite) {
 }
 
 func claim(t *testing.T, s *suite) {
-	h := newHome(t)
+	h := newHome(t, s)
 	// A fresh deployment would take ten seconds.
 	id := s.challenge(t, object{"min": 1, "timeout": "600s", "additional": object{"home": h.addr, "slow": "10s"}})
 	h.wantPooled(t, 1)
@@ -79,7 +79,7 @@ func claimsShareNothing(t *testing.T, s *suite) {
 }
 
 func claimWithAdditional(t *testing.T, s *suite) {
-	h := newHome(t)
+	h := newHome(t, s)
 	id := s.challenge(t, object{"min": 1, "additional": object{"home": h.addr, "a": "1"}})
 	h.wantPooled(t, 1)
 	pooled := h.running()
@@ -95,7 +95,7 @@ func claimWithAdditional(t *testing.T, s *suite) {
 }
 
 func poolMax(t *testing.T, s *suite) {
-	h := newHome(t)
+	h := newHome(t, s)
 	id := s.challenge(t, object{"min": 1, "max": 1, "additional": object{"home": h.addr}})
 	h.wantPooled(t, 1)
 	s.create(t, id, "1").want(t, http.StatusOK)
@@ -110,7 +110,7 @@ func poolMax(t *testing.T, s *suite) {
 }
 
 func refillOnDelete(t *testing.T, s *suite) {
-	h := newHome(t)
+	h := newHome(t, s)
 	id := s.challenge(t, object{"min": 1, "max": 1, "additional": object{"home": h.addr}})
 	h.wantPooled(t, 1)
 	first := s.create(t, id, "1").want(t, http.StatusOK).given(t)
@@ -122,7 +122,7 @@ func refillOnDelete(t *testing.T, s *suite) {
 }
 
 func expiredStopsPooling(t *testing.T, s *suite) {
-	h := newHome(t)
+	h := newHome(t, s)
 	id := s.challenge(t, object{"min": 2, "max": 4, "additional": object{"home": h.addr}})
 	h.wantPooled(t, 2)
 	s.update(t, id, "until", object{"until": time.Now().UTC()}).want(t, http.StatusOK)

@@ -27,7 +27,7 @@ type scenarios struct {
 	renamed string
 }
 
-func pushScenarios(t *testing.T, registry string) scenarios {
+func pushScenarios(t *testing.T, target Target) scenarios {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "plain")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", path, plainProgram)
@@ -39,9 +39,14 @@ func pushScenarios(t *testing.T, registry string) scenarios {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := scenarios{registry: registry, program: program}
-	s.plain, s.plainDigest = s.push(t, "plain:1", prebuilt("plain", program))
-	s.renamed, _ = s.push(t, "renamed:1", prebuilt("renamed", program))
+	s := scenarios{registry: target.Registry, program: program}
+	plain, renamed := prebuilt("plain", program), prebuilt("renamed", program)
+	if target.Pack != nil {
+		image := []byte(target.Pack(program))
+		plain["image"], renamed["image"] = image, image
+	}
+	s.plain, s.plainDigest = s.push(t, "plain:1", plain)
+	s.renamed, _ = s.push(t, "renamed:1", renamed)
 	return s
 }
 

@@ -1,8 +1,10 @@
 package apitest
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -41,8 +43,11 @@ func transportRows() map[string]func(*testing.T, *suite) {
 // dial returns a gRPC connection.
 func (s *suite) dial(t *testing.T) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient(strings.TrimPrefix(s.target.BaseURL, "http://"),
-		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("passthrough:///"+strings.TrimPrefix(s.target.BaseURL, "http://"),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return s.target.Dial(ctx, "tcp", address)
+		}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +82,7 @@ func onePort(t *testing.T, s *suite) {
 
 func grpcWeb(t *testing.T, s *suite) {
 	id := s.challenge(t, nil)
-	client := challengev1connect.NewChallengeStoreClient(http.DefaultClient, s.target.BaseURL, connect.WithGRPCWeb())
+	client := challengev1connect.NewChallengeStoreClient(s.client, s.target.BaseURL, connect.WithGRPCWeb())
 	got, err := client.RetrieveChallenge(t.Context(), &challengev1.RetrieveChallengeRequest{Id: id})
 	if err != nil || got.GetId() != id {
 		t.Errorf("got %v, %v", got, err)

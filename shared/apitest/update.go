@@ -67,7 +67,7 @@ func updateDates(t *testing.T, s *suite) {
 // updateScenario: the source keeps an instance, of the new scenario.
 func updateScenario(strategy string, keepsIdentity bool) func(*testing.T, *suite) {
 	return func(t *testing.T, s *suite) {
-		h := newHome(t)
+		h := newHome(t, s)
 		id := s.challenge(t, object{"timeout": "600s", "until": "2222-12-22T22:22:22Z", "additional": object{"home": h.addr}})
 		before := s.create(t, id, "1").want(t, http.StatusOK)
 		h.want(t, 1)
@@ -102,7 +102,7 @@ func updateScenario(strategy string, keepsIdentity bool) func(*testing.T, *suite
 func failingUpdate(t *testing.T, s *suite) {
 	for _, strategy := range []string{"update_in_place", "blue_green", "recreate"} {
 		t.Run(strategy, func(t *testing.T) {
-			h := newHome(t)
+			h := newHome(t, s)
 			id := s.challenge(t, object{"additional": object{"home": h.addr}})
 			s.create(t, id, "1").want(t, http.StatusOK)
 			h.want(t, 1)
@@ -170,7 +170,7 @@ func updateAdditional(t *testing.T, s *suite) {
 
 // updatePool goes through the rows of the delta table that a caller can see.
 func updatePool(t *testing.T, s *suite) {
-	h := newHome(t)
+	h := newHome(t, s)
 	id := s.challenge(t, object{"min": 3, "additional": object{"home": h.addr}})
 	for _, step := range []struct {
 		name, mask string
@@ -203,7 +203,7 @@ func updatePool(t *testing.T, s *suite) {
 // that is destroyed.
 func updatePooled(strategy string) func(*testing.T, *suite) {
 	return func(t *testing.T, s *suite) {
-		h := newHome(t)
+		h := newHome(t, s)
 		id := s.challenge(t, object{"min": 2, "additional": object{"home": h.addr}})
 		h.wantPooled(t, 2)
 		s.update(t, id, "scenario", object{"scenario": s.scenarios.renamed, "updateStrategy": strategy}).want(t, http.StatusOK)

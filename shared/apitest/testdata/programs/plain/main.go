@@ -10,6 +10,9 @@
 //	number        export a connection info that is no string
 //	home          deploy a service that holds a connection to this address for
 //	              as long as it runs, and says the identity there
+//
+// The service is a process, or a pod if the scenario has a file that names an
+// image of this program.
 package main
 
 import (
@@ -67,6 +70,13 @@ func describe(ctx *pulumi.Context) error {
 }
 
 func deploy(ctx *pulumi.Context, home, identity string) error {
+	image, err := os.ReadFile("image")
+	if err == nil {
+		return deployPod(ctx, string(image), home, identity)
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -76,6 +86,26 @@ func deploy(ctx *pulumi.Context, home, identity string) error {
 		"command": pulumi.String("service"),
 		"files":   pulumi.Map{"service": pulumi.NewFileAsset(self)},
 		"args":    pulumi.ToStringArray([]string{"serve", home, identity}),
+	}, &resource)
+}
+
+func deployPod(ctx *pulumi.Context, image, home, identity string) error {
+	var resource pulumi.CustomResourceState
+	return ctx.RegisterResource("kubernetes:core/v1:Pod", "service", pulumi.Map{
+		"metadata": pulumi.Map{"labels": pulumi.StringMap{"mayfly.dev/egress": pulumi.String("open")}},
+		"spec": pulumi.Map{
+			"automountServiceAccountToken":  pulumi.Bool(false),
+			"restartPolicy":                 pulumi.String("Never"),
+			"terminationGracePeriodSeconds": pulumi.Int(1),
+			"containers": pulumi.MapArray{pulumi.Map{
+				"name":  pulumi.String("service"),
+				"image": pulumi.String(image),
+				"args":  pulumi.ToStringArray([]string{"serve", home, identity}),
+				"resources": pulumi.Map{"requests": pulumi.StringMap{
+					"cpu": pulumi.String("1m"), "memory": pulumi.String("8Mi"),
+				}},
+			}},
+		},
 	}, &resource)
 }
 
@@ -113,7 +143,7 @@ func serve(home, identity string) error {
 		return err
 	}
 	defer l.Close()
-	conn, err := net.Dial("tcp", home)
+	conn, err := call(home)
 	if err != nil {
 		return err
 	}
@@ -127,4 +157,16 @@ func serve(home, identity string) error {
 	}
 	_, err = io.Copy(io.Discard, conn)
 	return err
+}
+
+// callWithin is how long a fresh pod may not be let out.
+const callWithin = 10 * time.Second
+
+func call(home string) (conn net.Conn, err error) {
+	for late := time.Now().Add(callWithin); time.Now().Before(late); time.Sleep(50 * time.Millisecond) {
+		if conn, err = net.Dial("tcp", home); err == nil {
+			return conn, nil
+		}
+	}
+	return nil, err
 }
