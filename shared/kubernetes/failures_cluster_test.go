@@ -226,15 +226,15 @@ func TestFullQuota(t *testing.T) {
 // deployment takes longer, and nothing else happens.
 func TestOutage(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t)
-	g := newGame(t, p.kubeconfig)
+	p := clustertest.NewProxy(t)
+	g := newGame(t, p.Kubeconfig)
 	described := objects(image(t), "readinessProbe: {httpGet: {port: 8080}, initialDelaySeconds: 4, periodSeconds: 1}")
 	done := make(chan error, 1)
 	go func() { done <- g.up(described) }()
 	eventually(t, "the deployment is made", func() bool { return g.get("deployments", "web") != nil })
 	const outage = 20 * time.Second
 	cut := time.Now()
-	ok(t, p.cut())
+	ok(t, p.Cut())
 	back, cancel := context.WithTimeout(t.Context(), outage)
 	defer cancel()
 	select {
@@ -242,7 +242,7 @@ func TestOutage(t *testing.T) {
 		t.Fatalf("it ended within the outage: %v", err)
 	case <-back.Done():
 	}
-	ok(t, p.listen())
+	ok(t, p.Mend())
 	ok(t, <-done)
 	t.Logf("done %v after the API server was back", time.Since(cut)-outage)
 	g.wantRepaired(g.namespace, described)

@@ -1,12 +1,12 @@
-//go:build cluster
-
-package kubernetes_test
+package clustertest
 
 import (
+	"context"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/url"
-	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -14,11 +14,13 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// A proxy stands between workers and the API server, and can be cut.
-type proxy struct {
-	kubeconfig string
-	address    string
-	upstream   string
+// A Proxy stands between what is tested and the API server, and can be cut.
+type Proxy struct {
+	// Kubeconfig is a file that leads through the proxy.
+	Kubeconfig string
+
+	address  string
+	upstream string
 
 	mu       sync.Mutex
 	listener net.Listener
@@ -26,18 +28,20 @@ type proxy struct {
 	running  sync.WaitGroup
 }
 
-func newProxy(t *testing.T) *proxy {
-	t.Helper()
-	config, err := clientcmd.LoadFromFile(os.Getenv("KUBECONFIG"))
-	ok(t, err)
-	p := &proxy{address: "127.0.0.1:0", kubeconfig: filepath.Join(t.TempDir(), "kubeconfig")}
+// NewProxy starts a proxy that lets everything through, until the test ends.
+func NewProxy(tb testing.TB) *Proxy {
+	tb.Helper()
+	config, err := clientcmd.LoadFromFile(setting(tb, "KUBECONFIG"))
+	check(tb, err)
 	cluster := config.Clusters[config.Contexts[config.CurrentContext].Cluster]
 	server, err := url.Parse(cluster.Server)
-	ok(t, err)
-	p.upstream = server.Host
-	ok(t, p.listen())
-	t.Cleanup(func() {
-		_ = p.cut()
+	check(tb, err)
+	// An address of its own: nobody takes the port while the proxy is cut.
+	own := fmt.Sprintf("127.%d.%d.%d:0", 1+rand.IntN(250), rand.IntN(250), 1+rand.IntN(250))
+	p := &Proxy{address: own, upstream: server.Host, Kubeconfig: filepath.Join(tb.TempDir(), "kubeconfig")}
+	check(tb, p.Mend())
+	tb.Cleanup(func() {
+		_ = p.Cut() // it may be cut
 		p.running.Wait()
 	})
 	if cluster.TLSServerName == "" {
@@ -45,13 +49,13 @@ func newProxy(t *testing.T) *proxy {
 	}
 	server.Host = p.address
 	cluster.Server = server.String()
-	ok(t, clientcmd.WriteToFile(*config, p.kubeconfig))
+	check(tb, clientcmd.WriteToFile(*config, p.Kubeconfig))
 	return p
 }
 
-// listen lets connections through, from now on.
-func (p *proxy) listen() error {
-	listener, err := net.Listen("tcp", p.address)
+// Mend lets connections through, from now on.
+func (p *Proxy) Mend() error {
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", p.address)
 	if err != nil {
 		return err
 	}
@@ -71,8 +75,8 @@ func (p *proxy) listen() error {
 }
 
 // join copies in both directions until one side ends.
-func (p *proxy) join(theirs net.Conn) {
-	ours, err := net.Dial("tcp", p.upstream)
+func (p *Proxy) join(theirs net.Conn) {
+	ours, err := new(net.Dialer).DialContext(context.Background(), "tcp", p.upstream)
 	if err != nil {
 		_ = theirs.Close()
 		return
@@ -91,8 +95,8 @@ func (p *proxy) join(theirs net.Conn) {
 	copying.Wait()
 }
 
-// cut ends all connections, and refuses new ones.
-func (p *proxy) cut() error {
+// Cut ends all connections, and has new ones refused.
+func (p *Proxy) Cut() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	err := p.listener.Close()
