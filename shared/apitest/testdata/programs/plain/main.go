@@ -30,8 +30,8 @@ import (
 )
 
 func main() {
-	if len(os.Args) == 4 && os.Args[1] == "serve" {
-		if err := serve(os.Args[2], os.Args[3]); err != nil {
+	if len(os.Args) == 5 && os.Args[1] == "serve" {
+		if err := serve(os.Args[2], os.Args[3], os.Args[4]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -85,7 +85,7 @@ func deploy(ctx *pulumi.Context, home, identity string) error {
 	return ctx.RegisterResource("process:index:Process", "service", pulumi.Map{
 		"command": pulumi.String("service"),
 		"files":   pulumi.Map{"service": pulumi.NewFileAsset(self)},
-		"args":    pulumi.ToStringArray([]string{"serve", home, identity}),
+		"args":    pulumi.ToStringArray([]string{"serve", home, identity, processSettles}),
 	}, &resource)
 }
 
@@ -100,7 +100,7 @@ func deployPod(ctx *pulumi.Context, image, home, identity string) error {
 			"containers": pulumi.MapArray{pulumi.Map{
 				"name":  pulumi.String("service"),
 				"image": pulumi.String(image),
-				"args":  pulumi.ToStringArray([]string{"serve", home, identity}),
+				"args":  pulumi.ToStringArray([]string{"serve", home, identity, podSettles}),
 				"resources": pulumi.Map{"requests": pulumi.StringMap{
 					"cpu": pulumi.String("1m"), "memory": pulumi.String("8Mi"),
 				}},
@@ -131,13 +131,20 @@ func export(ctx *pulumi.Context, project, identity string, additional map[string
 	return nil
 }
 
-// settling is well above the time from the start of the service to the end of
-// its deployment.
-const settling = 700 * time.Millisecond
+// These are well above the time from the start of the service to the end of its
+// deployment.
+const (
+	processSettles = "700ms"
+	podSettles     = "5s"
+)
 
 // serve opens its port, so that it counts as ready, calls home and stays until
 // home hangs up or it is killed.
-func serve(home, identity string) error {
+func serve(home, identity, settles string) error {
+	settling, err := time.ParseDuration(settles)
+	if err != nil {
+		return err
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("PORT"))
 	if err != nil {
 		return err
