@@ -63,6 +63,7 @@ bench: ## Measure the verbs and print tables; on a cluster too, if $KUBECONFIG n
 	cd functions && $(GO) test -run '^$$' -bench . ./gateway
 	@[ -n "$$KUBECONFIG" ] || echo 'To measure on a cluster set KUBECONFIG and REGISTRY: see README.md, "On Kubernetes".'
 	[ -z "$$KUBECONFIG" ] || (cd functions && $(BENCH) -tags cluster -bench BenchmarkKubernetes ./cmd/mayfly)
+	cd shared/sdk && $(GO) test -run '^$$' -bench BenchmarkStart .
 
 lint: $(BIN)/golangci-lint $(BIN)/buf ## Check style, mistakes and who imports whom
 	cd shared/api && $(BIN)/buf lint
