@@ -9,9 +9,9 @@ import (
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
-// A Ledger is a journal in memory, for an instance that does not outlive who
-// runs it: without a ledger, an instance can't be destroyed step by step. The
-// zero value is empty and gives no time. It may be used by many at once.
+// A Ledger is a journal in memory, for who makes an instance and destroys it in
+// the same process. The zero value is empty, and its deadline has passed. It may
+// be used by many at once.
 type Ledger struct {
 	mu       sync.Mutex
 	held     ctf.Checkpoint
