@@ -55,6 +55,7 @@ e2e: ## Test on the cluster of $KUBECONFIG, with $REGISTRY and $INGRESS (README,
 	done
 	cd shared && $(E2E) ./kubernetes/... ./isolation/... ./knative/...
 	cd functions && $(E2E) -run '^TestCluster' ./...
+	cd deploy && $(E2E) ./...
 
 BENCH := $(GO) test -run '^$$' -benchtime 1x -timeout 60m
 
@@ -63,6 +64,7 @@ bench: ## Measure the verbs and print tables; on a cluster too, if $KUBECONFIG n
 	cd functions && $(GO) test -run '^$$' -bench . ./gateway
 	@[ -n "$$KUBECONFIG" ] || echo 'To measure on a cluster set KUBECONFIG and REGISTRY: see README.md, "On Kubernetes".'
 	[ -z "$$KUBECONFIG" ] || (cd functions && $(BENCH) -tags cluster -bench BenchmarkKubernetes ./cmd/mayfly)
+	[ -z "$$KUBECONFIG" ] || (cd deploy && $(BENCH) -tags cluster -bench BenchmarkClusterStart ./e2e)
 	cd shared/sdk && $(GO) test -run '^$$' -bench BenchmarkStart .
 
 lint: $(BIN)/golangci-lint $(BIN)/buf ## Check style, mistakes and who imports whom

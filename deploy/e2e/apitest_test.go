@@ -28,7 +28,7 @@ func testAPI(t *testing.T, i *installation) {
 
 // home is an address of this machine that pods reach: the one from which it
 // reaches the API server.
-func (i *installation) home(t *testing.T) string {
+func (i *installation) home(t testing.TB) string {
 	t.Helper()
 	server, err := url.Parse(i.Config.Host)
 	check(t, err)

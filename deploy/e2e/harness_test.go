@@ -44,11 +44,12 @@ type installation struct {
 	*clustertest.Cluster
 
 	namespace string
-	ingress   string // host:port of the ingress for calls inside the cluster
+	ingress   string       // host:port of the ingress for calls inside the cluster
+	plain     *http.Client // over HTTP/1.1
 }
 
 // install runs what `make up` runs, and `make down` after the test.
-func install(t *testing.T) *installation {
+func install(t testing.TB) *installation {
 	t.Helper()
 	c := clustertest.New(t)
 	i := &installation{Cluster: c, namespace: "mayfly-" + strings.ToLower(rand.Text()[:8])}
@@ -57,10 +58,11 @@ func install(t *testing.T) *installation {
 		"--set", "OCI_INSECURE=true", "--set", "INSTANCE_HOSTNAME=games.example",
 		"--set", "INGRESS_NAMESPACE="+c.IngressController().Namespace)
 	i.ingress = i.findIngress(t)
+	i.plain = &http.Client{Transport: &http.Transport{DialContext: i.dial}}
 	return i
 }
 
-func deploy(t *testing.T, args ...string) {
+func deploy(t testing.TB, args ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), upWithin)
 	defer cancel()
@@ -77,7 +79,7 @@ func deploy(t *testing.T, args ...string) {
 
 // findIngress follows the name of the gateway to what answers it. Names of the
 // cluster are not known here.
-func (i *installation) findIngress(t *testing.T) string {
+func (i *installation) findIngress(t testing.TB) string {
 	t.Helper()
 	gateway, err := i.Typed.CoreV1().Services(i.namespace).Get(t.Context(), "gateway", metav1.GetOptions{})
 	check(t, err)
@@ -98,11 +100,7 @@ func (i *installation) dial(ctx context.Context, _, _ string) (net.Conn, error) 
 	return (&net.Dialer{}).DialContext(ctx, "tcp", i.ingress)
 }
 
-// plain is a client over HTTP/1.1, and modern one over HTTP/2 without TLS.
-func (i *installation) plain() *http.Client {
-	return &http.Client{Transport: &http.Transport{DialContext: i.dial, MaxIdleConnsPerHost: 64}}
-}
-
+// modern is a client over HTTP/2 without TLS.
 func (i *installation) modern() *http.Client {
 	protocols := &http.Protocols{}
 	protocols.SetUnencryptedHTTP2(true)
@@ -110,7 +108,7 @@ func (i *installation) modern() *http.Client {
 }
 
 // pods are the functions of which a pod runs, sorted.
-func (i *installation) pods(t *testing.T) []string {
+func (i *installation) pods(t testing.TB) []string {
 	t.Helper()
 	list, err := i.Typed.CoreV1().Pods(i.namespace).List(t.Context(), metav1.ListOptions{LabelSelector: component})
 	check(t, err)
@@ -125,7 +123,7 @@ func (i *installation) pods(t *testing.T) []string {
 }
 
 // schedule is that of the fast tick.
-func (i *installation) schedule(t *testing.T) string {
+func (i *installation) schedule(t testing.TB) string {
 	t.Helper()
 	tick, err := i.Objects.Resource(schema.GroupVersionResource{Group: "sources.knative.dev", Version: "v1", Resource: "pingsources"}).
 		Namespace(i.namespace).Get(t.Context(), "expire", metav1.GetOptions{})
@@ -135,7 +133,7 @@ func (i *installation) schedule(t *testing.T) string {
 }
 
 // instances are those of a challenge of which objects are there.
-func (i *installation) instances(t *testing.T, challenge string) []string {
+func (i *installation) instances(t testing.TB, challenge string) []string {
 	t.Helper()
 	list, err := i.Typed.CoreV1().ConfigMaps(i.namespace+"-instances").
 		List(t.Context(), metav1.ListOptions{LabelSelector: kubernetes.LabelChallenge + "=" + challenge})
@@ -160,7 +158,7 @@ func (i *installation) serves(ctx context.Context, host string) (bool, error) {
 
 // pushExample builds the image of an example, and pushes its manifest with the
 // image's name in it.
-func pushExample(t *testing.T, name string) string {
+func pushExample(t testing.TB, name string) string {
 	t.Helper()
 	examples := filepath.Join(root, "shared", "sdk", "examples", name)
 	image := clustertest.Image(t, name, map[string][]byte{"program": clustertest.Program(t, filepath.Join(examples, "image"))})
@@ -176,7 +174,7 @@ func pushExample(t *testing.T, name string) string {
 	return reference
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

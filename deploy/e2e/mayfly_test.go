@@ -51,7 +51,7 @@ func TestClusterMayfly(t *testing.T) {
 }
 
 // clients are over gRPC, through the gateway, or for one function past it.
-func (i *installation) clients(t *testing.T, function string) (challengev1.ChallengeStoreClient, instancev1.InstanceManagerClient) {
+func (i *installation) clients(t testing.TB, function string) (challengev1.ChallengeStoreClient, instancev1.InstanceManagerClient) {
 	t.Helper()
 	conn, err := grpc.NewClient("passthrough:///"+function+"."+i.namespace+".svc.cluster.local",
 		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return i.dial(ctx, "", "") }))
@@ -65,7 +65,7 @@ func testProtocols(t *testing.T, i *installation) {
 	ask := &instancev1.RetrieveInstanceRequest{ChallengeId: "none", SourceId: "1"}
 	for _, function := range []string{"gateway", "retrieve-instance"} {
 		t.Run("REST/"+function, func(t *testing.T) {
-			response, err := i.plain().Get(i.url(function) + "/api/v1/instance/none/1")
+			response, err := i.plain.Get(i.url(function) + "/api/v1/instance/none/1")
 			check(t, err)
 			defer func() { _ = response.Body.Close() }()
 			if body, err := io.ReadAll(response.Body); err != nil || response.StatusCode != http.StatusNotFound {
@@ -117,7 +117,7 @@ func testPlay(t *testing.T, i *installation) {
 
 // challenge makes one of the example notes, with a time for its instances
 // unless that is 0.
-func (i *installation) challenge(t *testing.T, timeout time.Duration) string {
+func (i *installation) challenge(t testing.TB, timeout time.Duration) string {
 	t.Helper()
 	challenges, _ := i.clients(t, "gateway")
 	request := &challengev1.CreateChallengeRequest{Id: "notes-" + strings.ToLower(rand.Text()[:8]), Scenario: pushExample(t, "notes")}
@@ -129,7 +129,7 @@ func (i *installation) challenge(t *testing.T, timeout time.Duration) string {
 	return request.GetId()
 }
 
-func (i *installation) create(t *testing.T, challenge, source string) *instancev1.Instance {
+func (i *installation) create(t testing.TB, challenge, source string) *instancev1.Instance {
 	t.Helper()
 	_, instances := i.clients(t, "gateway")
 	began := time.Now()
@@ -140,7 +140,7 @@ func (i *installation) create(t *testing.T, challenge, source string) *instancev
 }
 
 // wantNone waits until no object of a challenge is left.
-func (i *installation) wantNone(t *testing.T, challenge string) {
+func (i *installation) wantNone(t testing.TB, challenge string) {
 	t.Helper()
 	clustertest.Eventually(t, teardown, "nothing is left", func() error {
 		if left := i.instances(t, challenge); len(left) > 0 {
@@ -151,7 +151,7 @@ func (i *installation) wantNone(t *testing.T, challenge string) {
 }
 
 // solve asks for the note that the list does not show.
-func solve(t *testing.T, at string) string {
+func solve(t testing.TB, at string) string {
 	t.Helper()
 	var flag string
 	clustertest.Eventually(t, 30*time.Second, "the challenge is solved", func() error {
@@ -204,7 +204,7 @@ func testQuiet(t *testing.T, i *installation) {
 }
 
 // woken are the functions of which a pod runs, without the gateway.
-func (i *installation) woken(t *testing.T) []string {
+func (i *installation) woken(t testing.TB) []string {
 	t.Helper()
 	return slices.DeleteFunc(i.pods(t), func(name string) bool { return name == "gateway" })
 }
