@@ -159,7 +159,14 @@ func isTransient(err error) bool {
 	return apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err) || apierrors.IsTooManyRequests(err) ||
 		apierrors.IsServiceUnavailable(err) || apierrors.IsInternalError(err) ||
 		utilnet.IsConnectionRefused(err) || utilnet.IsConnectionReset(err) || utilnet.IsProbableEOF(err) ||
-		utilnet.IsTimeout(err) || utilnet.IsHTTP2ConnectionLost(err)
+		utilnet.IsTimeout(err) || utilnet.IsHTTP2ConnectionLost(err) || brokeOff(err)
+}
+
+// brokeOff tells whether the connection ended in the middle of an answer, as
+// client-go says it.
+func brokeOff(err error) bool {
+	return errors.Is(err, io.ErrUnexpectedEOF) || strings.Contains(err.Error(), "reading response body") &&
+		strings.Contains(err.Error(), "Please retry")
 }
 
 // text asks for something that is no object: a log, a list of kinds.
