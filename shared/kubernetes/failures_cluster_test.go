@@ -131,7 +131,8 @@ func objects(image, args string) map[string]string {
 	}
 }
 
-// What others do to an instance is mended by the next update.
+// What others do to an instance is mended by the next update, and it is
+// destroyed completely, mended or not.
 func TestMended(t *testing.T) {
 	t.Parallel()
 	program := image(t)
@@ -153,20 +154,24 @@ func TestMended(t *testing.T) {
 		},
 	}
 	for name, harm := range cases {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			g := newGame(t, os.Getenv("KUBECONFIG"))
-			described := objects(program, "args: [serve]")
-			described["web"] = strings.Replace(described["web"], "{name: web}", "{name: web, namespace: "+g.identity+"}", 1)
-			described["web"] = strings.Replace(described["web"], "spec:\n", "spec:\n  replicas: 1\n", 1)
-			space := map[string]string{"a-space": "apiVersion: v1\nkind: Namespace\nmetadata: {name: " + g.identity + "}"}
-			ok(t, g.up(space))
-			maps.Copy(described, space)
-			ok(t, g.up(described))
-			ok(t, harm(g, g.identity))
-			g.wantRepaired(g.identity, described)
-			g.end()
-		})
+		for _, mend := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, mended %v", name, mend), func(t *testing.T) {
+				t.Parallel()
+				g := newGame(t, os.Getenv("KUBECONFIG"))
+				described := objects(program, "args: [serve]")
+				described["web"] = strings.Replace(described["web"], "{name: web}", "{name: web, namespace: "+g.identity+"}", 1)
+				described["web"] = strings.Replace(described["web"], "spec:\n", "spec:\n  replicas: 1\n", 1)
+				space := map[string]string{"a-space": "apiVersion: v1\nkind: Namespace\nmetadata: {name: " + g.identity + "}"}
+				ok(t, g.up(space))
+				maps.Copy(described, space)
+				ok(t, g.up(described))
+				ok(t, harm(g, g.identity))
+				if mend {
+					g.wantRepaired(g.identity, described)
+				}
+				g.end()
+			})
+		}
 	}
 }
 
