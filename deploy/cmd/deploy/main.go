@@ -39,7 +39,7 @@ would use. Each flag can be set by an environment variable of its name instead:
 			return fromEnvironment(cmd.Flags())
 		},
 	}
-	root.AddCommand(newImagesCommand(), newUpCommand(), newDownCommand())
+	root.AddCommand(newImagesCommand(), newUpCommand(), newDownCommand(), newRenderCommand())
 	return root
 }
 

@@ -23,9 +23,8 @@ const tokenVariable = "MAYFLY_TOKEN"
 
 func newUpCommand() *cobra.Command {
 	var p packing
-	var o install.Options
+	var s selection
 	var timeout time.Duration
-	var redis string
 	cmd := &cobra.Command{
 		Use:   "up",
 		Short: "Build and push the images, apply the configuration, wait until every function answered",
@@ -38,24 +37,19 @@ MAYFLY_TOKEN is the token that callers must show; --public wants one.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := within(cmd.Context(), timeout)
 			defer cancel()
-			o.Token = os.Getenv(tokenVariable)
-			if err := complete(ctx, &o, p, redis, cmd.ErrOrStderr()); err != nil {
+			s.options.Token = os.Getenv(tokenVariable)
+			if err := s.complete(ctx, p, cmd.ErrOrStderr()); err != nil {
 				return err
 			}
 			cluster, err := install.Connect()
 			if err != nil {
 				return err
 			}
-			return cluster.Up(ctx, o, cmd.OutOrStdout())
+			return cluster.Up(ctx, s.options, cmd.OutOrStdout())
 		},
 	}
 	p.register(cmd.Flags())
-	where(cmd, &o)
-	cmd.Flags().StringVar(&o.Overlay, "overlay", "local", "folder in config/overlays: local or production")
-	cmd.Flags().BoolVar(&o.Public, "public", false, "give the gateway an address outside of the cluster")
-	cmd.Flags().StringToStringVar(&o.Images, "image", nil, "image that is pushed already, as api=REFERENCE; the others are built")
-	cmd.Flags().StringVar(&redis, "redis-image", "", "image of Redis; empty packs this machine's redis-server")
-	cmd.Flags().StringToStringVar(&o.Settings, "set", nil, "setting of the functions, as LOG_LEVEL=debug")
+	s.register(cmd)
 	cmd.Flags().DurationVar(&timeout, "timeout", 20*time.Minute, "time it may take; 0 is any")
 	return cmd
 }
@@ -82,6 +76,22 @@ func newDownCommand() *cobra.Command {
 	return cmd
 }
 
+// A selection is what an operator may choose of the configuration.
+type selection struct {
+	options install.Options
+	redis   string
+}
+
+func (s *selection) register(cmd *cobra.Command) {
+	o := &s.options
+	where(cmd, o)
+	cmd.Flags().StringVar(&o.Overlay, "overlay", "local", "folder in config/overlays: local or production")
+	cmd.Flags().BoolVar(&o.Public, "public", false, "give the gateway an address outside of the cluster")
+	cmd.Flags().StringToStringVar(&o.Images, "image", nil, "image that is pushed already, as api=REFERENCE; the others are built")
+	cmd.Flags().StringVar(&s.redis, "redis-image", "", "image of Redis; empty packs this machine's redis-server")
+	cmd.Flags().StringToStringVar(&o.Settings, "set", nil, "setting of the functions, as LOG_LEVEL=debug")
+}
+
 // where registers what up and down must agree on.
 func where(cmd *cobra.Command, o *install.Options) {
 	cmd.Flags().StringVar(&o.Config, "config", "config", "directory with base, overlays and components")
@@ -89,7 +99,8 @@ func where(cmd *cobra.Command, o *install.Options) {
 }
 
 // complete builds and pushes the images that are not given.
-func complete(ctx context.Context, o *install.Options, p packing, redis string, out io.Writer) error {
+func (s *selection) complete(ctx context.Context, p packing, out io.Writer) error {
+	o := &s.options
 	if o.Images == nil {
 		o.Images = map[string]string{}
 	}
@@ -106,8 +117,8 @@ func complete(ctx context.Context, o *install.Options, p packing, redis string, 
 		}
 		maps.Copy(o.Images, references)
 	}
-	if redis != "" {
-		o.Images["redis"] = redis
+	if s.redis != "" {
+		o.Images["redis"] = s.redis
 	}
 	if _, given := o.Images["redis"]; given {
 		return nil
