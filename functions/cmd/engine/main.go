@@ -117,12 +117,12 @@ func only(all serve.Verbs, verb string) serve.Verbs {
 
 func eventNames() []string { return []string{"expire", "fill-pool", "reconcile"} }
 
-// event leaves the one function that events wake, at its path; none if it is
-// none of them.
+// event leaves the one function that events wake, at its path and at /, to where
+// events go whose sender was told the function alone; none if it is none of them.
 func event(all *system.System, name string) map[string]serve.EventHandler {
 	path := "/" + name
 	if handle, ok := all.Events()[path]; ok {
-		return map[string]serve.EventHandler{path: handle}
+		return map[string]serve.EventHandler{path: handle, "/": handle}
 	}
 	return nil
 }
