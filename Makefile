@@ -47,7 +47,7 @@ test: ## Test every module, with the race detector
 	done
 
 # They wait for the cluster more than they compute.
-E2E := $(GO) test -tags cluster -p 1 -parallel 8 -timeout 30m
+E2E := $(GO) test -tags cluster -count 1 -p 1 -parallel 8 -timeout 30m
 
 e2e: ## Test on the cluster of $KUBECONFIG, with $REGISTRY and $INGRESS (README, "On Kubernetes")
 	@for setting in KUBECONFIG REGISTRY INGRESS; do \
