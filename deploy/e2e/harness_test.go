@@ -35,8 +35,10 @@ const (
 	upWithin = 15 * time.Minute
 	// ingressPort is where Knative's ingress takes calls from inside the cluster.
 	ingressPort = "80"
-	component   = "app.kubernetes.io/component=function"
-	nameLabel   = "app.kubernetes.io/name"
+	// functions is how many there are, the gateway among them.
+	functions = 14
+	component = "app.kubernetes.io/component=function"
+	nameLabel = "app.kubernetes.io/name"
 )
 
 // An installation is Mayfly on the cluster.
@@ -54,12 +56,20 @@ func install(t testing.TB) *installation {
 	c := clustertest.New(t)
 	i := &installation{Cluster: c, namespace: "mayfly-" + strings.ToLower(rand.Text()[:8])}
 	t.Cleanup(func() { deploy(t, "down", "--namespace", i.namespace) })
-	deploy(t, "up", "--namespace", i.namespace, "--registry", clustertest.Registry(t)+"/mayfly-test",
-		"--set", "OCI_INSECURE=true", "--set", "INSTANCE_HOSTNAME=games.example",
-		"--set", "INGRESS_NAMESPACE="+c.IngressController().Namespace)
+	deploy(t, append([]string{
+		"up", "--namespace", i.namespace, "--registry", clustertest.Registry(t) + "/mayfly-test",
+	}, settings(c)...)...)
 	i.ingress = i.findIngress(t)
 	i.plain = &http.Client{Transport: &http.Transport{DialContext: i.dial}}
 	return i
+}
+
+// settings are those of the tests' installations.
+func settings(c *clustertest.Cluster) []string {
+	return []string{
+		"--set", "OCI_INSECURE=true", "--set", "INSTANCE_HOSTNAME=games.example",
+		"--set", "INGRESS_NAMESPACE=" + c.IngressController().Namespace,
+	}
 }
 
 func deploy(t testing.TB, args ...string) {

@@ -48,6 +48,7 @@ func TestClusterMayfly(t *testing.T) {
 	t.Run("API", func(t *testing.T) { testAPI(t, i) })
 	t.Run("expiry", func(t *testing.T) { testExpiry(t, i) })
 	t.Run("quiet", func(t *testing.T) { testQuiet(t, i) })
+	t.Run("kn", func(t *testing.T) { testKn(t, i) })
 }
 
 // clients are over gRPC, through the gateway, or for one function past it.
