@@ -13,7 +13,7 @@ GENERATE  := buf protoc-gen-go protoc-gen-go-grpc protoc-gen-connect-go protoc-g
 GENERATED := shared/api/gen
 
 .DEFAULT_GOAL := help
-.PHONY: help generate check-generated lint fmt test e2e bench run build example clean
+.PHONY: help generate check-generated lint fmt test e2e e2e-knative need-cluster bench run build example clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,13 +49,17 @@ test: ## Test every module, with the race detector
 # They wait for the cluster more than they compute.
 E2E := $(GO) test -tags cluster -count 1 -p 1 -parallel 8 -timeout 30m
 
-e2e: ## Test on the cluster of $KUBECONFIG, with $REGISTRY and $INGRESS (README, "On Kubernetes")
+e2e: need-cluster ## Test instances on the cluster of $KUBECONFIG, with $REGISTRY and $INGRESS (README, "On Kubernetes")
+	cd shared && $(E2E) ./kubernetes/... ./isolation/... ./knative/...
+	cd functions && $(E2E) -run '^TestCluster' ./...
+
+e2e-knative: need-cluster ## Test all of Mayfly on that cluster, which has Knative; kn must be on the PATH
+	cd deploy && $(E2E) ./...
+
+need-cluster:
 	@for setting in KUBECONFIG REGISTRY INGRESS; do \
 		[ -n "$$(printenv $$setting)" ] || { echo "set $$setting: see README.md, \"On Kubernetes\""; exit 1; }; \
 	done
-	cd shared && $(E2E) ./kubernetes/... ./isolation/... ./knative/...
-	cd functions && $(E2E) -run '^TestCluster' ./...
-	cd deploy && $(E2E) ./...
 
 BENCH := $(GO) test -run '^$$' -benchtime 1x -timeout 60m
 
