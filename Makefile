@@ -16,7 +16,7 @@ GENERATED := shared/api/gen
 .PHONY: help generate check-generated lint fmt test e2e e2e-knative need-cluster bench run build example clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build .bin/mayfly, which is every verb, the client and `mayfly run`
 	$(GO) build -trimpath -o $(BIN)/mayfly ./functions/cmd/mayfly
