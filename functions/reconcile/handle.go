@@ -25,6 +25,9 @@ const (
 	instancesAtOnce  = 8
 	// patience is longer than the lease of a holder that died.
 	patience = 30 * time.Second
+	// youth is how long a record is left to the verb that wrote it, which takes
+	// the lease in the next moment and is who tells its caller of a failure.
+	youth = 2 * time.Second
 )
 
 // A Store is what reconcile walks over and mends.
@@ -140,6 +143,13 @@ func (f *Function) instances(ctx context.Context, key ctf.ChallengeKey) error {
 // settle finishes one instance; a failure is recorded with it, and is no
 // reason to stop.
 func (f *Function) settle(ctx context.Context, entry ctf.AuditEntry) {
+	if !entry.Leased && entry.Age < youth {
+		select {
+		case <-time.After(youth - entry.Age):
+		case <-ctx.Done():
+			return
+		}
+	}
 	log := f.log.With("challenge", entry.Instance.Key.Challenge.ID, "identity", entry.Instance.Key.Identity, "state", entry.Instance.State)
 	switch _, err := f.lifecycle.Finish(ctx, entry.Instance.Key, patience); {
 	case errors.Is(err, lifecycle.ErrHeld):
