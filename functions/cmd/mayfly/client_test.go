@@ -39,7 +39,8 @@ func serveVerbs(t *testing.T, o serve.Options) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Log, o.DrainFor = slog.New(slog.DiscardHandler), 5*time.Second
+	// A connection that a client opened and did not use yet is waited for five seconds.
+	o.Log, o.DrainFor = slog.New(slog.DiscardHandler), 30*time.Second
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- serve.Run(ctx, listener, o) }()
