@@ -13,7 +13,7 @@ GENERATE  := buf protoc-gen-go protoc-gen-go-grpc protoc-gen-connect-go protoc-g
 GENERATED := shared/api/gen
 
 .DEFAULT_GOAL := help
-.PHONY: help generate check-generated lint fmt test e2e e2e-knative need-cluster bench run build example clean
+.PHONY: help generate check-generated lint fmt test e2e e2e-knative need-cluster bench bench-short run build example clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ bench: ## Measure the verbs and print tables; on a cluster too, if $KUBECONFIG n
 	[ -z "$$KUBECONFIG" ] || (cd functions && $(BENCH) -tags cluster -bench BenchmarkKubernetes ./cmd/mayfly)
 	[ -z "$$KUBECONFIG" ] || (cd deploy && $(BENCH) -tags cluster -bench BenchmarkClusterStart ./e2e)
 	cd shared/sdk && $(GO) test -run '^$$' -bench BenchmarkStart .
+
+bench-short: need-cluster ## Run what measures instances on a cluster, to see that it runs
+	cd functions && $(BENCH) -short -tags cluster -bench BenchmarkKubernetes ./cmd/mayfly
 
 lint: $(BIN)/golangci-lint $(BIN)/buf ## Check style, mistakes and who imports whom
 	cd shared/api && $(BIN)/buf lint
