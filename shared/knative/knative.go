@@ -19,7 +19,6 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	sourcesv1 "knative.dev/eventing/pkg/apis/sources/v1"
 	"knative.dev/pkg/apis/duck"
 )
@@ -38,35 +37,11 @@ const (
 	fieldManager = "mayfly-tick"
 )
 
-// ErrNoCluster says that nothing tells how to reach a cluster.
-var ErrNoCluster = errors.New("no cluster: not in a pod, and no kubeconfig")
-
 // A Tick is a PingSource as the fast tick, see [ctf.Tick]. It is safe for
 // concurrent use.
 type Tick struct {
 	client          rest.Interface
 	namespace, name string
-}
-
-// Connect returns the tick that is the PingSource of that name, in the
-// namespace of the connection if none is given. It connects as the kubeconfig
-// says, else, in a pod, as its service account, and returns [ErrNoCluster] if
-// there is neither. It sends nothing.
-func Connect(namespace, name string) (*Tick, error) {
-	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(clientcmd.NewDefaultClientConfigLoadingRules(), nil)
-	config, err := loader.ClientConfig()
-	if clientcmd.IsEmptyConfig(err) {
-		return nil, ErrNoCluster
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the kubeconfig: %w", err)
-	}
-	if namespace == "" {
-		if namespace, _, err = loader.Namespace(); err != nil {
-			return nil, fmt.Errorf("read the kubeconfig: %w", err)
-		}
-	}
-	return NewTick(config, namespace, name)
 }
 
 // NewTick returns the tick that is the PingSource of that name. It sends
