@@ -5,12 +5,10 @@ package e2e_test
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -22,33 +20,64 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"knative.dev/serving/pkg/apis/autoscaling"
 
 	challengev1 "github.com/mayfly-ctf/mayfly/shared/api/gen/api/v1/challenge"
 	instancev1 "github.com/mayfly-ctf/mayfly/shared/api/gen/api/v1/instance"
 	"github.com/mayfly-ctf/mayfly/shared/api/gen/api/v1/instance/instancev1connect"
-	"github.com/mayfly-ctf/mayfly/shared/knative"
 	"github.com/mayfly-ctf/mayfly/shared/kubernetes/clustertest"
 )
 
-const (
-	// teardown is what destroying may take besides, and waking what does it.
-	teardown = 30 * time.Second
-	// quietFor is how long nothing runs, and quietWithin how long that may take
-	// to come: Knative looks back a minute, a pod takes half of one to end, and
-	// the slow tick may come in between.
-	quietFor    = 5 * time.Minute
-	quietWithin = 14 * time.Minute
-)
+// teardown is what destroying may take besides, and waking what does it.
+const teardown = 30 * time.Second
 
-// TestClusterMayfly is a day in the life of an installation.
+// TestClusterMayfly uses an installation in every way, upgrades it and makes it
+// public. It has the cluster for itself, as the others do: each keeps two cores
+// busy, and a busy cluster does everything late.
 func TestClusterMayfly(t *testing.T) {
 	i := install(t)
-	t.Run("protocols", func(t *testing.T) { testProtocols(t, i) })
-	t.Run("play", func(t *testing.T) { testPlay(t, i) })
-	t.Run("API", func(t *testing.T) { testAPI(t, i) })
-	t.Run("expiry", func(t *testing.T) { testExpiry(t, i) })
-	t.Run("quiet", func(t *testing.T) { testQuiet(t, i) })
+	t.Run("side by side", func(t *testing.T) {
+		for name, test := range map[string]func(*testing.T, *installation){
+			"API": testAPI, "programs": testPrograms, "all in one": testAllInOne, "leaving": testLeaving,
+			"isolation": testIsolation,
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				test(t, i)
+			})
+		}
+	})
+	t.Run("stream", func(t *testing.T) { testStream(t, i) })
+	t.Run("events", func(t *testing.T) { testEvents(t, i) })
 	t.Run("kn", func(t *testing.T) { testKn(t, i) })
+	t.Run("backup", func(t *testing.T) { testBackup(t, i) })
+	t.Run("upgrade", func(t *testing.T) { testUpgrade(t, i) })
+	t.Run("public", func(t *testing.T) { testPublic(t, i) }) // others show no token
+}
+
+// TestClusterQuiet plays on an installation until nearly all is over, and leaves
+// it alone. Meanwhile the Pulumi program takes its images, and another
+// installation its Redis. What is alive goes with the installation.
+func TestClusterQuiet(t *testing.T) {
+	i := install(t)
+	i.annotate(t, "gateway", map[string]string{autoscaling.ScaleToZeroPodRetentionPeriodKey: retention.String()})
+	t.Run("protocols", func(t *testing.T) { testProtocols(t, i) })
+	t.Run("examples", func(t *testing.T) { testExamples(t, i) })
+	t.Run("expiry", func(t *testing.T) { testExpiry(t, i) })
+	t.Run("quiet and not", func(t *testing.T) {
+		t.Run("quiet", func(t *testing.T) {
+			t.Parallel()
+			testQuiet(t, i)
+		})
+		t.Run("Pulumi", func(t *testing.T) {
+			t.Parallel()
+			testPulumi(t, i)
+		})
+		t.Run("elsewhere", func(t *testing.T) {
+			t.Parallel()
+			testElsewhere(t, i)
+		})
+	})
 }
 
 // clients are over gRPC, through the gateway, or for one function past it.
@@ -92,15 +121,36 @@ func testProtocols(t *testing.T, i *installation) {
 	}
 }
 
-// testPlay has two teams deploy a challenge and solve it, each with a flag of
-// its own, and nothing is left.
-func testPlay(t *testing.T, i *installation) {
+// testExamples plays each of the examples.
+func testExamples(t *testing.T, i *installation) {
+	for _, name := range clustertest.Examples() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			i.play(t, name)
+		})
+	}
+}
+
+// testPlay plays the simplest one.
+func testPlay(t *testing.T, i *installation) { i.play(t, "notes") }
+
+// play has two teams deploy a challenge and solve it, each with a flag of its
+// own, and nothing is left.
+func (i *installation) play(t *testing.T, name string) {
 	challenges, instances := i.clients(t, "gateway")
-	id := i.challenge(t, 0)
+	e, id := example(t, name), name+"-"+strings.ToLower(rand.Text()[:8])
+	_, err := challenges.CreateChallenge(t.Context(), &challengev1.CreateChallengeRequest{
+		Id: id, Scenario: push(t, name, e.Scenario), Additional: e.Additional,
+	})
+	check(t, err)
 	flags := map[string]bool{}
 	for _, team := range []string{"1", "2"} {
 		instance := i.create(t, id, team)
-		flag := solve(t, instance.GetConnectionInfo())
+		var flag string
+		clustertest.Eventually(t, 30*time.Second, name+" is solved", func() (err error) {
+			flag, err = e.Solve(instance.GetConnectionInfo())
+			return err
+		})
 		flags[flag] = true
 		if !slices.Contains(instance.GetFlags(), flag) {
 			t.Errorf("team %s found %s, the platform checks %v", team, flag, instance.GetFlags())
@@ -109,7 +159,7 @@ func testPlay(t *testing.T, i *installation) {
 	if len(flags) != 2 {
 		t.Errorf("two teams have the flags %v", flags)
 	}
-	_, err := instances.DeleteInstance(t.Context(), &instancev1.DeleteInstanceRequest{ChallengeId: id, SourceId: "1"})
+	_, err = instances.DeleteInstance(t.Context(), &instancev1.DeleteInstanceRequest{ChallengeId: id, SourceId: "1"})
 	check(t, err)
 	_, err = challenges.DeleteChallenge(t.Context(), &challengev1.DeleteChallengeRequest{Id: id})
 	check(t, err)
@@ -149,63 +199,4 @@ func (i *installation) wantNone(t testing.TB, challenge string) {
 		}
 		return nil
 	})
-}
-
-// solve asks for the note that the list does not show.
-func solve(t testing.TB, at string) string {
-	t.Helper()
-	var flag string
-	clustertest.Eventually(t, 30*time.Second, "the challenge is solved", func() error {
-		page, err := clustertest.Play(t, at+"/note?id=0")
-		if err != nil {
-			return err
-		}
-		if flag = regexp.MustCompile(`CTF\{[0-9a-f]{32}\}`).FindString(page); flag == "" {
-			return errors.New("no flag in " + page)
-		}
-		return nil
-	})
-	return flag
-}
-
-// testQuiet waits until nothing of ours has run for a while but Redis and the
-// gateway, whose last pod stays ten minutes. The slow tick alone may wake a
-// function, and the first call after it all works.
-func testQuiet(t *testing.T, i *installation) {
-	var began, since = time.Now(), time.Time{}
-	late := time.After(quietWithin)
-	look := time.NewTicker(time.Second)
-	defer look.Stop()
-	for since.IsZero() || time.Since(since) < quietFor {
-		select {
-		case <-late:
-			t.Fatalf("not quiet after %v: %v", quietWithin, i.woken(t))
-		case <-look.C:
-		}
-		running := i.woken(t)
-		switch {
-		case len(running) == 0 && since.IsZero():
-			since = time.Now()
-			t.Logf("quiet after %v", since.Sub(began).Round(time.Second))
-		case len(running) > 0 && !since.IsZero() && !slices.Equal(running, []string{"reconcile"}):
-			t.Fatalf("woken: %v", running)
-		case len(running) > 0:
-			since = time.Time{}
-		}
-	}
-	if schedule := i.schedule(t); schedule != knative.ScheduleOff {
-		t.Errorf("the fast tick is on: %s", schedule)
-	}
-	id := i.challenge(t, 0)
-	i.create(t, id, "1")
-	challenges, _ := i.clients(t, "gateway")
-	_, err := challenges.DeleteChallenge(t.Context(), &challengev1.DeleteChallengeRequest{Id: id})
-	check(t, err)
-	i.wantNone(t, id)
-}
-
-// woken are the functions of which a pod runs, without the gateway.
-func (i *installation) woken(t testing.TB) []string {
-	t.Helper()
-	return slices.DeleteFunc(i.pods(t), func(name string) bool { return name == "gateway" })
 }

@@ -23,6 +23,8 @@ type Plan struct {
 	// Program is the file to run, with no library of its own, or with those of
 	// Libraries. Its name in the image is Name, at the root.
 	Name, Program string
+	// Arguments are those that the program gets if it is given no others.
+	Arguments []string
 	// Arch is as GOARCH names it.
 	Arch string
 	// Libraries also packs the C library and its loader, for programs that are
@@ -86,6 +88,7 @@ func configure(image v1.Image, p Plan) (v1.Image, error) {
 	config.Created = v1.Time{Time: time.Unix(0, 0).UTC()}
 	config.Config = v1.Config{
 		Entrypoint: []string{"/" + p.Name},
+		Cmd:        p.Arguments,
 		User:       fmt.Sprintf("%d:%d", User, User),
 		WorkingDir: "/tmp",
 		Env:        []string{"PATH=/", "HOME=/tmp", "SSL_CERT_FILE=/" + bundle},

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,7 +47,7 @@ func packages(t *testing.T) *image.Packages {
 	if m := os.Getenv("MIRROR"); m != "" {
 		mirror = m
 	}
-	p, err := image.Fetch(t.Context(), kept(t), mirror, []string{"amd64", "arm64"})
+	p, err := image.Fetch(t.Context(), kept(t), []string{mirror, image.Snapshot}, []string{"amd64", "arm64"})
 	check(t, err)
 	return p
 }
@@ -111,7 +112,7 @@ func TestContents(t *testing.T) {
 	t.Parallel()
 	p := packages(t)
 	program := build(t, "amd64")
-	light, err := image.Pack(image.Plan{Name: "api", Program: program, Arch: "amd64"}, p)
+	light, err := image.Pack(image.Plan{Name: "api", Program: program, Arch: "amd64", Arguments: []string{"serve"}}, p)
 	check(t, err)
 	files := contents(t, light)
 	for _, name := range []string{"api", "etc/passwd", "etc/ssl/certs/ca-certificates.crt", "tmp"} {
@@ -129,8 +130,8 @@ func TestContents(t *testing.T) {
 	}
 	config, err := light.ConfigFile()
 	check(t, err)
-	if c := config.Config; c.User != "65532:65532" || len(c.Entrypoint) != 1 || c.Entrypoint[0] != "/api" {
-		t.Errorf("runs as %s, %v", c.User, c.Entrypoint)
+	if c := config.Config; c.User != "65532:65532" || !slices.Equal(c.Entrypoint, []string{"/api"}) || !slices.Equal(c.Cmd, []string{"serve"}) {
+		t.Errorf("runs as %s, %v %v", c.User, c.Entrypoint, c.Cmd)
 	}
 	for arch, loader := range map[string][2]string{
 		"amd64": {"usr/lib64/ld-linux-x86-64.so.2", "usr/lib/x86_64-linux-gnu/libc.so.6"},
@@ -223,14 +224,14 @@ func TestFetchRefuses(t *testing.T) {
 	mirror := httptest.NewServer(http.FileServer(http.Dir(root)))
 	defer mirror.Close()
 	dir := filepath.Join(t.TempDir(), "kept")
-	_, err := image.Fetch(t.Context(), dir, mirror.URL, []string{"amd64"})
+	_, err := image.Fetch(t.Context(), dir, []string{mirror.URL}, []string{"amd64"})
 	if err == nil || !strings.Contains(err.Error(), "404") {
 		t.Errorf("nothing is there: %v", err)
 	}
-	other := filepath.Join(root, "pool/main/g/glibc/libc6_2.41-12+deb13u4_amd64.deb")
+	other := filepath.Join(root, "pool/main/g/glibc/libc6_2.41-12+deb13u5_amd64.deb")
 	check(t, os.MkdirAll(filepath.Dir(other), 0o755))
 	check(t, os.WriteFile(other, []byte("other"), 0o600))
-	_, err = image.Fetch(t.Context(), dir, mirror.URL, []string{"amd64"})
+	_, err = image.Fetch(t.Context(), dir, []string{mirror.URL}, []string{"amd64"})
 	if err == nil || !strings.Contains(err.Error(), "SHA-256") {
 		t.Errorf("something else is there: %v", err)
 	}
@@ -244,7 +245,7 @@ func TestFetch(t *testing.T) {
 	t.Parallel()
 	packages(t)
 	root, dir := t.TempDir(), t.TempDir()
-	for _, file := range []string{"g/glibc/libc6_2.41-12+deb13u4_amd64.deb", "c/ca-certificates/ca-certificates_20250419_all.deb"} {
+	for _, file := range []string{"g/glibc/libc6_2.41-12+deb13u5_amd64.deb", "c/ca-certificates/ca-certificates_20250419+deb13u1_all.deb"} {
 		content, err := os.ReadFile(filepath.Join(kept(t), filepath.Base(file)))
 		check(t, err)
 		to := filepath.Join(root, "pool/main", file)
@@ -252,14 +253,50 @@ func TestFetch(t *testing.T) {
 		check(t, os.WriteFile(to, content, 0o600))
 	}
 	mirror := httptest.NewServer(http.FileServer(http.Dir(root)))
-	_, err := image.Fetch(t.Context(), dir, mirror.URL, []string{"amd64"})
+	_, err := image.Fetch(t.Context(), dir, []string{mirror.URL}, []string{"amd64"})
 	check(t, err)
-	check(t, os.WriteFile(filepath.Join(dir, "ca-certificates_20250419_all.deb"), []byte("cut"), 0o600))
-	_, err = image.Fetch(t.Context(), dir, mirror.URL, []string{"amd64"})
+	check(t, os.WriteFile(filepath.Join(dir, "ca-certificates_20250419+deb13u1_all.deb"), []byte("cut"), 0o600))
+	_, err = image.Fetch(t.Context(), dir, []string{mirror.URL}, []string{"amd64"})
 	check(t, err)
 	mirror.Close()
-	_, err = image.Fetch(context.Background(), dir, mirror.URL, []string{"amd64"})
+	_, err = image.Fetch(context.Background(), dir, []string{mirror.URL}, []string{"amd64"})
 	check(t, err)
+}
+
+// What a mirror has no more comes from its archive; what neither has is an error
+// that names both, and a mirror that fails otherwise is not passed over.
+func TestFetchFromTheArchive(t *testing.T) {
+	t.Parallel()
+	packages(t)
+	var asked []string
+	status := http.StatusNotFound
+	mirror := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.Path)
+		w.WriteHeader(status)
+	}))
+	defer mirror.Close()
+	archive := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.ServeFile(w, r, filepath.Join(kept(t), filepath.Base(r.URL.Path)))
+	}))
+	dir, both := t.TempDir(), []string{mirror.URL, archive.URL + "/20261122T000000Z"}
+	_, err := image.Fetch(t.Context(), dir, both, []string{"amd64"})
+	check(t, err)
+	if len(asked) != 2 {
+		t.Errorf("the mirror was asked for %v", asked)
+	}
+	archive.Config.Handler = http.NotFoundHandler()
+	_, err = image.Fetch(t.Context(), t.TempDir(), both, []string{"amd64"})
+	for _, address := range both {
+		if err == nil || !strings.Contains(err.Error(), address+"/pool/main/") {
+			t.Errorf("%s is not in: %v", address, err)
+		}
+	}
+	status = http.StatusForbidden
+	_, err = image.Fetch(t.Context(), t.TempDir(), both, []string{"amd64"})
+	if err == nil || !strings.Contains(err.Error(), "403") || strings.Contains(err.Error(), archive.URL) {
+		t.Errorf("a mirror that refuses: %v", err)
+	}
+	archive.Close()
 }
 
 func TestFromMachine(t *testing.T) {

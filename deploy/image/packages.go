@@ -19,9 +19,11 @@ import (
 
 const (
 	// Mirror has the pinned packages as long as they are the newest of their
-	// suite. After that https://snapshot.debian.org/archive/debian/TIME has them.
+	// suite.
 	Mirror = "https://deb.debian.org/debian"
-	bundle = "etc/ssl/certs/ca-certificates.crt"
+	// Snapshot has them for good: it is the mirror as it was when they were.
+	Snapshot = "https://snapshot.debian.org/archive/debian/20261122T000000Z"
+	bundle   = "etc/ssl/certs/ca-certificates.crt"
 
 	maxPackage = 64 << 20 // bytes
 )
@@ -36,18 +38,19 @@ type Package struct {
 // File is its name among the files of a mirror.
 func (p Package) File() string { return path.Base(p.Path) }
 
-// pinned are the packages that images are made from: of Debian 13, whose C
+// pinned are the packages that images are made from. Who changes them changes
+// the time of [Snapshot]. They are of Debian 13, whose C
 // library serves programs built with any older one.
 func pinned() []Package {
 	library := func(arch, sum string) Package {
-		const version = "2.41-12+deb13u4"
+		const version = "2.41-12+deb13u5"
 		return Package{"libc6", version, arch, "pool/main/g/glibc/libc6_" + version + "_" + arch + ".deb", sum}
 	}
 	return []Package{
-		library("amd64", "967aa62605721081c3eb2a17650611a792aa802d76a6511d1840242623d204c9"),
-		library("arm64", "8784eda966b189c777a384dac5ce009e8fc9b52d006926c5a013e7fa8aa688cc"),
-		{"ca-certificates", "20250419", "all", "pool/main/c/ca-certificates/ca-certificates_20250419_all.deb",
-			"ef590f89563aa4b46c8260d49d1cea0fc1b181d19e8df3782694706adf05c184"},
+		library("amd64", "b59b0625cd1a791375d40dab23a4d5d3d0641e3d0a773501becdc3725b7f99cf"),
+		library("arm64", "0966fc3da1a26cc57647c68b5736f791b6e7eb498173a7993f63b6c89b4ed4f5"),
+		{"ca-certificates", "20250419+deb13u1", "all", "pool/main/c/ca-certificates/ca-certificates_20250419+deb13u1_all.deb",
+			"c10585ac22c7f617a73d394eea29ba71d0356f350ae973b19043d1b017f80f54"},
 	}
 }
 
@@ -58,15 +61,15 @@ type Packages struct {
 }
 
 // Fetch has the packages that images for some architectures need in dir: what
-// is there and as it should be stays, the rest comes from a mirror. It may be
-// called again.
-func Fetch(ctx context.Context, dir, mirror string, archs []string) (*Packages, error) {
+// is there and as it should be stays, the rest comes from the first of the
+// mirrors that has it. It may be called again.
+func Fetch(ctx context.Context, dir string, mirrors, archs []string) (*Packages, error) {
 	packages := &Packages{byName: map[string]Package{}, dir: dir}
 	for _, p := range pinned() {
 		if p.Arch != "all" && !slices.Contains(archs, p.Arch) {
 			continue
 		}
-		if err := fetch(ctx, dir, mirror, p); err != nil {
+		if err := fetch(ctx, dir, mirrors, p); err != nil {
 			return nil, fmt.Errorf("package %s: %w; another mirror can be given by --mirror", p.File(), err)
 		}
 		packages.byName[p.Name+"/"+p.Arch] = p
@@ -74,26 +77,45 @@ func Fetch(ctx context.Context, dir, mirror string, archs []string) (*Packages, 
 	return packages, nil
 }
 
-func fetch(ctx context.Context, dir, mirror string, p Package) error {
+func fetch(ctx context.Context, dir string, mirrors []string, p Package) error {
 	file := filepath.Join(dir, p.File())
 	if content, err := os.ReadFile(file); err == nil && sum(content) == p.SHA256 {
 		return nil
 	}
-	address, err := url.JoinPath(mirror, p.Path)
+	content, err := first(ctx, mirrors, p)
 	if err != nil {
 		return err
-	}
-	content, err := download(ctx, address)
-	if err != nil {
-		return err
-	}
-	if got := sum(content); got != p.SHA256 {
-		return fmt.Errorf("%s has the SHA-256 %s, want %s", address, got, p.SHA256)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	return replace(file, content)
+}
+
+// errGone says that a mirror has a package no more.
+var errGone = errors.New("404 Not Found")
+
+// first returns a package from the first mirror that has it. The error names
+// every address that was tried.
+func first(ctx context.Context, mirrors []string, p Package) ([]byte, error) {
+	var failed error
+	for _, mirror := range mirrors {
+		address, err := url.JoinPath(mirror, p.Path)
+		if err != nil {
+			return nil, err
+		}
+		content, err := download(ctx, address)
+		if got := sum(content); err == nil && got != p.SHA256 {
+			err = fmt.Errorf("%s has the SHA-256 %s, want %s", address, got, p.SHA256)
+		}
+		if err == nil {
+			return content, nil
+		}
+		if failed = errors.Join(failed, err); !errors.Is(err, errGone) {
+			break
+		}
+	}
+	return nil, failed
 }
 
 func download(ctx context.Context, address string) ([]byte, error) {
@@ -107,6 +129,9 @@ func download(ctx context.Context, address string) ([]byte, error) {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
+		if response.StatusCode == http.StatusNotFound {
+			return nil, fmt.Errorf("%s: %w", address, errGone)
+		}
 		return nil, fmt.Errorf("%s answers %s", address, response.Status)
 	}
 	return io.ReadAll(io.LimitReader(response.Body, maxPackage))

@@ -1,6 +1,7 @@
 package install_test
 
 import (
+	"fmt"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
@@ -18,12 +20,19 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	eventingduckv1 "knative.dev/eventing/pkg/apis/duck/v1"
 	eventingv1 "knative.dev/eventing/pkg/apis/eventing/v1"
 	sourcesv1 "knative.dev/eventing/pkg/apis/sources/v1"
+	"knative.dev/pkg/apis"
+	duckv1 "knative.dev/pkg/apis/duck/v1"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/mayfly-ctf/mayfly/deploy/install"
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
+	"github.com/mayfly-ctf/mayfly/shared/events"
+	"github.com/mayfly-ctf/mayfly/shared/knative"
 )
 
 const root = "../.."
@@ -109,64 +118,6 @@ func TestRender(t *testing.T) {
 			if object.GetLabels()["app.kubernetes.io/part-of"] != "mayfly" {
 				t.Errorf("%s: %s %s is not labelled", overlay, object.GetKind(), object.GetName())
 			}
-		}
-	}
-}
-
-func functions(t *testing.T, o install.Options) map[string]servingv1.Service {
-	t.Helper()
-	found := map[string]servingv1.Service{}
-	for _, object := range render(t, o) {
-		if _, ok := typed(object).(*servingv1.Service); !ok {
-			continue
-		}
-		var function servingv1.Service
-		text, err := yaml.Marshal(object)
-		check(t, err)
-		check(t, yaml.Unmarshal(text, &function))
-		found[function.Name] = function
-	}
-	return found
-}
-
-// What one function has, all have, and the images are those that were given.
-func TestFunctions(t *testing.T) {
-	t.Parallel()
-	light := []string{"retrieve-challenge", "query-challenge", "retrieve-instance", "query-instance", "renew-instance", "gateway"}
-	o := options("production")
-	o.Settings = map[string]string{"LOG_LEVEL": "debug"}
-	for name, function := range functions(t, o) {
-		spec := function.Spec.Template.Spec
-		container := spec.Containers[0]
-		weight, image := "engine", o.Images["engine"]
-		if slices.Contains(light, name) {
-			weight, image = "api", o.Images["api"]
-		}
-		if spec.ServiceAccountName != weight || container.Image != image {
-			t.Errorf("%s runs %s as %s", name, container.Image, spec.ServiceAccountName)
-		}
-		if d := cmp.Diff([]string{name}, container.Args); d != "" {
-			t.Errorf("%s: arguments: %s", name, d)
-		}
-		if function.Labels["networking.knative.dev/visibility"] != "cluster-local" {
-			t.Errorf("%s is public", name)
-		}
-		if weight == "engine" && (*spec.TimeoutSeconds != 600 || *spec.ResponseStartTimeoutSeconds != 600) {
-			t.Errorf("%s has %d seconds", name, *spec.TimeoutSeconds)
-		}
-		if s := container.SecurityContext; s == nil || !*s.RunAsNonRoot || !*s.ReadOnlyRootFilesystem || *s.AllowPrivilegeEscalation {
-			t.Errorf("%s: security context: %+v", name, s)
-		}
-		if len(container.Resources.Requests) != 2 || len(container.Resources.Limits) != 2 || container.Ports[0].Name != "h2c" {
-			t.Errorf("%s: %+v, %+v", name, container.Resources, container.Ports)
-		}
-		for _, v := range spec.Volumes {
-			if v.EmptyDir != nil && v.EmptyDir.SizeLimit == nil {
-				t.Errorf("%s: volume %s has no limit", name, v.Name)
-			}
-		}
-		if settings := container.EnvFrom[0].ConfigMapRef.Name; !strings.HasPrefix(settings, "settings-") {
-			t.Errorf("%s reads %s, which does not change with what it holds", name, settings)
 		}
 	}
 }
@@ -273,6 +224,76 @@ func TestPublic(t *testing.T) {
 	}
 }
 
+// How events are delivered is said, and what can't be delivered comes to
+// reconcile.
+func TestDelivery(t *testing.T) {
+	t.Parallel()
+	deliveries, sinks := map[string]*eventingduckv1.DeliverySpec{}, map[string]duckv1.Destination{}
+	filters := map[string][]eventingv1.SubscriptionsAPIFilter{}
+	for _, object := range render(t, options("production")) {
+		read := func(into any) {
+			check(t, runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, into))
+		}
+		switch into := typed(object).(type) {
+		case *eventingv1.Broker:
+			read(into)
+			deliveries["broker"] = into.Spec.Delivery
+		case *eventingv1.Trigger:
+			read(into)
+			deliveries["trigger "+into.Name], sinks["trigger "+into.Name] = into.Spec.Delivery, into.Spec.Subscriber
+			filters[into.Name] = into.Spec.Filters
+		case *sourcesv1.PingSource:
+			read(into)
+			sinks[into.Name] = into.Spec.Sink
+		}
+	}
+	want := &eventingduckv1.DeliverySpec{
+		Retry: new(int32(5)), BackoffPolicy: new(eventingduckv1.BackoffPolicyExponential), BackoffDelay: new("PT1S"), Timeout: new("PT2M"),
+		DeadLetterSink: destination("reconcile"),
+	}
+	if d := cmp.Diff(map[string]*eventingduckv1.DeliverySpec{"broker": want, "trigger fill-pool": want, "trigger reconcile": want}, deliveries); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff(map[string]duckv1.Destination{
+		"expire": *destination("expire"), "reconcile": *destination("reconcile"),
+		"trigger fill-pool": *destination("fill-pool"), "trigger reconcile": *destination("reconcile"),
+	}, sinks); d != "" {
+		t.Error(d)
+	}
+	left := []eventingv1.SubscriptionsAPIFilter{{Exact: map[string]string{"type": events.TypePrefix + string(ctf.ChallengeUnsettled)}}}
+	if d := cmp.Diff(left, filters["reconcile"]); d != "" {
+		t.Error(d)
+	}
+}
+
+func destination(function string) *duckv1.Destination {
+	return &duckv1.Destination{
+		Ref: &duckv1.KReference{APIVersion: "serving.knative.dev/v1", Kind: "Service", Name: function}, URI: &apis.URL{Path: "/" + function},
+	}
+}
+
+// Redis of the overlay local loses its data with its pod only where nobody
+// provides volumes; that of others never does.
+func TestVolume(t *testing.T) {
+	t.Parallel()
+	for overlay, without := range map[string]int{"local": 0, "production": 1} {
+		for volume, want := range map[bool]int{false: without, true: 1} {
+			o := options(overlay)
+			o.Volume = volume
+			for _, object := range render(t, o) {
+				if object.GetKind() != "StatefulSet" {
+					continue
+				}
+				var redis appsv1.StatefulSet
+				check(t, runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &redis))
+				if claims, own := len(redis.Spec.VolumeClaimTemplates), len(redis.Spec.Template.Spec.Volumes); claims != want || own != 1-want {
+					t.Errorf("%s, volume %v: %d claims, %d volumes of the pod", overlay, volume, claims, own)
+				}
+			}
+		}
+	}
+}
+
 func TestRenderRefuses(t *testing.T) {
 	t.Parallel()
 	o := options("none")
@@ -283,4 +304,66 @@ func TestRenderRefuses(t *testing.T) {
 	if _, err := install.Render(o); err == nil {
 		t.Error("a folder without configuration was built")
 	}
+}
+
+// None can be set apart from what else says the same.
+func TestSettingsThatAreFixed(t *testing.T) {
+	t.Parallel()
+	for _, setting := range []string{
+		"RECONCILE", "TICK_PINGSOURCE", "PORT", "K_SINK", "GATEWAY_TARGET", "GOMEMLIMIT", "CACHE",
+		"KUBERNETES", "KUBERNETES_POLICY", "KUBERNETES_TARGET_NAMESPACE",
+	} {
+		o := options("local")
+		o.Settings = map[string]string{setting: "1m"}
+		if _, err := install.Render(o); err == nil || !strings.Contains(err.Error(), "setting "+setting+":") {
+			t.Errorf("%s: %v", setting, err)
+		}
+	}
+}
+
+// settingsOf are the settings that the functions of a configuration read.
+func settingsOf(t *testing.T, o install.Options) map[string]string {
+	t.Helper()
+	for _, object := range render(t, o) {
+		if object.GetKind() == "ConfigMap" && strings.HasPrefix(object.GetName(), "settings-") {
+			data, _, err := unstructured.NestedStringMap(object.Object, "data")
+			check(t, err)
+			return data
+		}
+	}
+	t.Fatal("there are no settings")
+	return nil
+}
+
+// The fast tick is off until a function turns it on, and the slow one comes as
+// often as functions take it to.
+func TestSchedules(t *testing.T) {
+	t.Parallel()
+	o := options("production")
+	every, err := time.ParseDuration(settingsOf(t, o)["RECONCILE"])
+	check(t, err)
+	want := map[string]string{
+		"expire":    knative.ScheduleOff,
+		"reconcile": fmt.Sprintf("*/%d * * * *", int(every.Minutes())),
+	}
+	if d := cmp.Diff(want, schedules(t, o)); d != "" {
+		t.Error(d)
+	}
+	if tick := settingsOf(t, o)["TICK_PINGSOURCE"]; tick != "expire" {
+		t.Errorf("functions turn on %q", tick)
+	}
+}
+
+// schedules are those of the ticks.
+func schedules(t *testing.T, o install.Options) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	for _, object := range render(t, o) {
+		if object.GetKind() == "PingSource" {
+			var tick sourcesv1.PingSource
+			check(t, runtime.DefaultUnstructuredConverter.FromUnstructured(object.Object, &tick))
+			found[tick.Name] = tick.Spec.Schedule
+		}
+	}
+	return found
 }

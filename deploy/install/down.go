@@ -63,7 +63,7 @@ func (c *Cluster) stop(ctx context.Context, namespace string, ids []identity, ou
 	for _, step := range []struct {
 		stage      int
 		what, pods string
-	}{{4, "events", ""}, {3, "functions", "function"}, {2, "redis", "redis"}} {
+	}{{lastStage, "events", ""}, {3, "functions", "function"}, {2, "redis", "redis"}} {
 		fmt.Fprintf(out, "stopping %s\n", step.what)
 		for _, id := range ids {
 			if stageOf(id.GroupKind()) != step.stage {

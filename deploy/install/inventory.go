@@ -29,9 +29,23 @@ func (c *Cluster) remembered(ctx context.Context, namespace string) ([]identity,
 		return nil, fmt.Errorf("read what was applied before: %w", err)
 	}
 	text, _, _ := unstructured.NestedString(live.Object, "data", "objects")
-	var ids []identity
-	if err := json.Unmarshal([]byte(text), &ids); err != nil {
+	ids, err := parseInventory([]byte(text))
+	if err != nil {
 		return nil, fmt.Errorf("read what was applied before: ConfigMap %s/%s: %w", namespace, inventory, err)
+	}
+	return ids, nil
+}
+
+// parseInventory refuses what names no object: all of these may be deleted.
+func parseInventory(text []byte) ([]identity, error) {
+	var ids []identity
+	if err := json.Unmarshal(text, &ids); err != nil {
+		return nil, err
+	}
+	for n, id := range ids {
+		if id.Version == "" || id.Kind == "" || id.Name == "" {
+			return nil, fmt.Errorf("object %d has no version, kind or name", n)
+		}
 	}
 	return ids, nil
 }

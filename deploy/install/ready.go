@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	sourcesv1 "knative.dev/eventing/pkg/apis/sources/v1"
 	"knative.dev/pkg/apis"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
+	servingv1beta1 "knative.dev/serving/pkg/apis/serving/v1beta1"
 )
 
 // notYet says what is missing until an object works; empty is nothing.
@@ -22,12 +24,13 @@ type notYet string
 // await returns when all objects work.
 func (c *Cluster) await(ctx context.Context, objects []*unstructured.Unstructured, out io.Writer) error {
 	said := ""
+	var before []string // the reasons of the last look
 	for {
 		var waiting, reasons []string
 		for _, object := range objects {
 			missing, err := c.state(ctx, identify(object))
 			if err != nil {
-				return ended(ctx, err, reasons)
+				return ended(ctx, err, before)
 			}
 			if missing != "" {
 				waiting = append(waiting, object.GetName())
@@ -37,7 +40,12 @@ func (c *Cluster) await(ctx context.Context, objects []*unstructured.Unstructure
 		if len(waiting) == 0 {
 			return nil
 		}
-		if now := strings.Join(waiting, ", "); now != said {
+		before = reasons
+		now := strings.Join(waiting, ", ")
+		if len(waiting) == 1 {
+			now = reasons[0]
+		}
+		if now != said {
 			said = now
 			fmt.Fprintf(out, "waiting  for %s\n", now)
 		}
@@ -65,6 +73,10 @@ func (c *Cluster) state(ctx context.Context, id identity) (notYet, error) {
 		var s servingv1.Service
 		err := c.read(ctx, id, &s)
 		return condition(s.GetGeneration(), s.Status.ObservedGeneration, s.Status.GetCondition(servingv1.ServiceConditionReady)), err
+	case "serving.knative.dev/DomainMapping":
+		var d servingv1beta1.DomainMapping
+		err := c.read(ctx, id, &d)
+		return condition(d.GetGeneration(), d.Status.ObservedGeneration, d.Status.GetCondition(servingv1beta1.DomainMappingConditionReady)), err
 	case "eventing.knative.dev/Broker":
 		var b eventingv1.Broker
 		err := c.read(ctx, id, &b)
@@ -79,8 +91,11 @@ func (c *Cluster) state(ctx context.Context, id identity) (notYet, error) {
 		return condition(p.GetGeneration(), p.Status.ObservedGeneration, p.Status.GetCondition(sourcesv1.PingSourceConditionReady)), err
 	case "apps/StatefulSet":
 		var s appsv1.StatefulSet
-		err := c.read(ctx, id, &s)
-		return replicas(s), err
+		if err := c.read(ctx, id, &s); err != nil || replicas(s) == "" {
+			return "", err
+		}
+		unbound, err := c.unbound(ctx, s)
+		return cmp.Or(unbound, replicas(s)), err
 	}
 	return "", nil
 }

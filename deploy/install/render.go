@@ -27,7 +27,9 @@ const (
 	DefaultNamespace = "mayfly"
 	// instancesSuffix makes the namespace of instances from that of functions.
 	instancesSuffix = "-instances"
-	settings        = "settings"
+	// localOverlay is the one whose Redis has no volume of its own.
+	localOverlay = "local"
+	settings     = "settings"
 )
 
 // Options say what is put onto a cluster.
@@ -43,9 +45,24 @@ type Options struct {
 	Images map[string]string
 	// Public gives the gateway an address outside of the cluster.
 	Public bool
-	// Token is what callers must show; empty leaves the one that is there, if
-	// there is one.
+	// Redis is the address of a Redis that is there already, as the functions read
+	// it; empty makes one.
+	Redis string
+	// Domain is a host at which the gateway is reached as well, from outside of the
+	// cluster. Its name server, its certificate and Knative's ingress are the
+	// operator's.
+	Domain string
+	// Scale bounds functions, by their names, in another way than the configuration.
+	Scale map[string]Scale
+	// Volume gives Redis of the overlay local a volume, so that its data outlive
+	// its pod. [Cluster.Up] does so where it can.
+	Volume bool
+	// Token is what callers must show. Empty leaves the one that is there if
+	// [Cluster.Up] finds one, and else lets everybody call.
 	Token string
+	// RegistryPassword is that of the user OCI_USERNAME of the settings. Empty
+	// leaves the one that is there if [Cluster.Up] finds one.
+	RegistryPassword string
 	// Settings are further settings of the functions, or others instead.
 	Settings map[string]string
 }
@@ -57,11 +74,32 @@ func (o Options) namespace() string {
 	return o.Namespace
 }
 
-// Render returns the objects of the configuration, as they are to be.
+// Render returns the objects of the configuration, as they are to be. The error
+// says all that is wrong with the options.
 func Render(o Options) ([]*unstructured.Unstructured, error) {
+	wrong := o.Check()
 	files, err := load(o.Config)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", o.Config, err)
+		return nil, errors.Join(wrong, fmt.Errorf("read %s: %w", o.Config, err))
+	}
+	wrong = errors.Join(wrong, o.checkKnown(files))
+	objects, err := o.build(files)
+	if err != nil {
+		return nil, errors.Join(wrong, err)
+	}
+	if wrong = errors.Join(wrong, rescale(objects, o.Scale)); wrong != nil {
+		return nil, wrong
+	}
+	domain, err := o.domain()
+	return append(objects, domain...), err
+}
+
+// build has kustomize build the overlay.
+func (o Options) build(files filesys.FileSystem) ([]*unstructured.Unstructured, error) {
+	if overlays, err := files.ReadDir("/config/overlays"); err != nil || !slices.Contains(overlays, o.Overlay) {
+		slices.Sort(overlays)
+		return nil, fmt.Errorf("overlay %q: there is none of that name in %s, but %s",
+			o.Overlay, filepath.Join(o.Config, "overlays"), strings.Join(overlays, ", "))
 	}
 	top, err := yaml.Marshal(o.kustomization())
 	if err != nil {
@@ -76,11 +114,15 @@ func Render(o Options) ([]*unstructured.Unstructured, error) {
 	}
 	var objects []*unstructured.Unstructured
 	for _, resource := range built.Resources() {
-		object, err := resource.Map()
+		object := new(unstructured.Unstructured)
+		text, err := resource.MarshalJSON() // its own map has kinds of numbers that no object may have
+		if err == nil {
+			err = object.UnmarshalJSON(text)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("build the overlay %q: %w", o.Overlay, err)
 		}
-		objects = append(objects, &unstructured.Unstructured{Object: object})
+		objects = append(objects, object)
 	}
 	for _, object := range objects {
 		move(object, o.namespace())
@@ -107,7 +149,13 @@ func (o Options) kustomization() types.Kustomization {
 		}}},
 	}
 	if o.Public {
-		k.Components = []string{"../config/components/public-gateway"}
+		k.Components = append(k.Components, "../config/components/public-gateway")
+	}
+	if o.Volume && o.Overlay == localOverlay { // others have one
+		k.Components = append(k.Components, "../config/components/redis-volume")
+	}
+	if o.Redis != "" {
+		k.Components = append(k.Components, "../config/components/external-redis")
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Images)) {
 		k.Images = append(k.Images, image(name, o.Images[name]))
@@ -171,18 +219,4 @@ func move(object *unstructured.Unstructured, namespace string) {
 	if subjects != nil {
 		object.Object["subjects"] = subjects
 	}
-}
-
-// ErrNoToken says that everybody could reach Mayfly from outside.
-var ErrNoToken = errors.New("the gateway would be public without a token: set MAYFLY_TOKEN, or leave it inside of the cluster")
-
-// checkPublic returns [ErrNoToken] if any function can be reached from outside
-// of the cluster and none asks for a token.
-func checkPublic(objects []*unstructured.Unstructured, token bool) error {
-	for _, object := range objects {
-		if isFunction(object) && object.GetLabels()["networking.knative.dev/visibility"] != "cluster-local" && !token {
-			return fmt.Errorf("%s: %w", object.GetName(), ErrNoToken)
-		}
-	}
-	return nil
 }

@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	sourcesv1 "knative.dev/eventing/pkg/apis/sources/v1"
 )
 
 const (
@@ -30,21 +31,20 @@ func ours() map[string]string { return map[string]string{labelPartOf: partOf} }
 // again, also after it was interrupted: it changes what is not as it is to be,
 // and removes what an earlier call made and the configuration has no more.
 func (c *Cluster) Up(ctx context.Context, o Options, out io.Writer) error {
-	objects, err := Render(o)
-	if err != nil {
+	var err error
+	if o.Volume, err = c.volume(ctx, o, out); err != nil {
 		return err
 	}
-	token, err := c.hasToken(ctx, o)
+	objects, err := c.wanted(ctx, o)
 	if err != nil {
-		return err
-	}
-	if err := checkPublic(objects, token); err != nil {
 		return err
 	}
 	slices.SortStableFunc(objects, func(a, b *unstructured.Unstructured) int { return cmp.Compare(stage(a), stage(b)) })
 	stages := slices.IndexFunc(objects, func(o *unstructured.Unstructured) bool { return stage(o) > 0 })
-	if err := c.namespaces(ctx, objects[:stages]); err != nil {
-		return err
+	for _, namespace := range objects[:stages] {
+		if _, err := c.apply(ctx, namespace, false); err != nil {
+			return err
+		}
 	}
 	before, err := c.remembered(ctx, o.namespace())
 	if err != nil {
@@ -58,20 +58,44 @@ func (c *Cluster) Up(ctx context.Context, o Options, out io.Writer) error {
 	if err := c.remember(ctx, o.namespace(), append(slices.Clone(now), gone...)); err != nil {
 		return err
 	}
-	if err := c.secrets(ctx, o); err != nil {
+	if err := c.secrets(ctx, o, objects); err != nil {
 		return err
 	}
-	if err := c.roll(ctx, objects[stages:], out); err != nil {
+	if err := c.rollOut(ctx, objects[stages:], out); err != nil {
 		return err
 	}
-	for _, id := range gone {
-		fmt.Fprintf(out, "removed  %s, which the configuration has no more\n", id)
-		if err := c.remove(ctx, id); err != nil {
-			return err
-		}
+	kept, err := c.prune(ctx, o.namespace(), gone, out)
+	if err != nil {
+		return err
 	}
-	return c.remember(ctx, o.namespace(), now)
+	return c.remember(ctx, o.namespace(), append(now, kept...))
 }
+
+// Check returns what Up would refuse before it changed anything. Of the images
+// only the names matter.
+func (c *Cluster) Check(ctx context.Context, o Options) error {
+	_, err := c.wanted(ctx, o)
+	return err
+}
+
+// wanted is what the options ask for, unless it is not to be on this cluster.
+func (c *Cluster) wanted(ctx context.Context, o Options) ([]*unstructured.Unstructured, error) {
+	objects, err := Render(o)
+	if err != nil {
+		return nil, err
+	}
+	token, err := c.hasToken(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := CheckPublic(objects, token); err != nil {
+		return nil, err
+	}
+	return objects, c.free(ctx, objects)
+}
+
+// lastStage is that of what calls functions.
+const lastStage = 4
 
 // stage orders objects: each works only with those of the stages before.
 func stage(object *unstructured.Unstructured) int { return stageOf(identify(object).GroupKind()) }
@@ -82,17 +106,20 @@ func stageOf(gk schema.GroupKind) int {
 		return 0
 	case gk.Kind == "StatefulSet":
 		return 2
-	case gk.Group == "serving.knative.dev":
+	case gk.Group == "serving.knative.dev" && gk.Kind == "Service":
 		return 3
-	case gk.Group == "eventing.knative.dev", gk.Group == "sources.knative.dev":
-		return 4
+	case gk.Group == "eventing.knative.dev", gk.Group == "sources.knative.dev", gk.Kind == "DomainMapping":
+		return lastStage
 	}
 	return 1
 }
 
-// namespaces makes the namespaces, unless somebody else has them.
-func (c *Cluster) namespaces(ctx context.Context, objects []*unstructured.Unstructured) error {
+// free returns an error if somebody else has the namespaces.
+func (c *Cluster) free(ctx context.Context, objects []*unstructured.Unstructured) error {
 	for _, object := range objects {
+		if stage(object) > 0 {
+			continue
+		}
 		live, err := c.get(ctx, identify(object))
 		switch {
 		case apierrors.IsNotFound(err):
@@ -102,11 +129,6 @@ func (c *Cluster) namespaces(ctx context.Context, objects []*unstructured.Unstru
 			return fmt.Errorf("%s is there and not Mayfly's: choose another one with --namespace", identify(object))
 		case live.GetDeletionTimestamp() != nil:
 			return fmt.Errorf("%s is being deleted: wait until it is gone, as `make down` does", identify(object))
-		}
-	}
-	for _, object := range objects {
-		if _, err := c.apply(ctx, object, false); err != nil {
-			return err
 		}
 	}
 	return nil
@@ -159,21 +181,22 @@ func (c *Cluster) applyPatiently(ctx context.Context, object *unstructured.Unstr
 // keepSchedule leaves the schedule of the fast tick as it is: functions switch
 // it. If they do so meanwhile, applying it is a conflict.
 func (c *Cluster) keepSchedule(ctx context.Context, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
-	tick := schema.GroupKind{Group: "sources.knative.dev", Kind: "PingSource"}
-	if object.GroupVersionKind().GroupKind() != tick || object.GetName() != "expire" {
+	if object.GroupVersionKind() != sourcesv1.SchemeGroupVersion.WithKind("PingSource") || object.GetName() != "expire" {
 		return object, nil
 	}
-	live, err := c.get(ctx, identify(object))
+	var live sourcesv1.PingSource
+	err := c.read(ctx, identify(object), &live)
 	if apierrors.IsNotFound(err) {
 		return object, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look at %s: %w", identify(object), err)
 	}
-	schedule, _, _ := unstructured.NestedString(live.Object, "spec", "schedule")
 	object = object.DeepCopy()
-	object.SetResourceVersion(live.GetResourceVersion())
-	return object, unstructured.SetNestedField(object.Object, schedule, "spec", "schedule")
+	return object, change(object, func(tick *sourcesv1.PingSource) error {
+		tick.ResourceVersion, tick.Spec.Schedule = live.ResourceVersion, live.Spec.Schedule
+		return nil
+	})
 }
 
 // pause waits until it is time to look again.

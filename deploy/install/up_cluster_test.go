@@ -18,11 +18,14 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	kruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	sourcesv1 "knative.dev/eventing/pkg/apis/sources/v1"
+	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
 
 	"github.com/mayfly-ctf/mayfly/deploy/image"
 	"github.com/mayfly-ctf/mayfly/deploy/install"
@@ -78,7 +81,7 @@ func (b *bench) pushed() map[string]string {
 	}
 	cache, err := os.UserCacheDir()
 	check(b, err)
-	packages, err := image.Fetch(b.Context(), filepath.Join(cache, "mayfly", "packages"), image.Mirror, []string{runtime.GOARCH})
+	packages, err := image.Fetch(b.Context(), filepath.Join(cache, "mayfly", "packages"), []string{image.Mirror, image.Snapshot}, []string{runtime.GOARCH})
 	check(b, err)
 	program := filepath.Join(b.TempDir(), "hello")
 	check(b, image.Build(b.Context(), root, "deploy/install/testdata/hello", runtime.GOARCH, program, b.Output()))
@@ -167,16 +170,20 @@ func TestUpAndDown(t *testing.T) {
 	keys, err := b.at("", "v1", "secrets").Get(t.Context(), "keys", metav1.GetOptions{})
 	check(t, err)
 	b.options.Config = less(t, "renew-instance")
+	b.options.Settings = map[string]string{"LOG_LEVEL": "debug"}
 	if said := b.up(); !strings.Contains(said, "removed  Service "+b.options.Namespace+"/renew-instance") {
 		t.Error("what the configuration has no more is not removed")
 	}
+	b.wantSettings(2)
 	if _, err := b.at("serving.knative.dev", "v1", "services").Get(t.Context(), "renew-instance", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 		t.Errorf("renew-instance is still there: %v", err)
 	}
 	live, err := tick.Get(t.Context(), "expire", metav1.GetOptions{})
 	check(t, err)
-	if schedule, _, _ := unstructured.NestedString(live.Object, "spec", "schedule"); schedule != "*/10 * * * * *" {
-		t.Errorf("the tick was switched to %q", schedule)
+	var now sourcesv1.PingSource
+	check(t, kruntime.DefaultUnstructuredConverter.FromUnstructured(live.Object, &now))
+	if now.Spec.Schedule != "*/10 * * * * *" {
+		t.Errorf("the tick was switched to %q", now.Spec.Schedule)
 	}
 	again, err := b.at("", "v1", "secrets").Get(t.Context(), "keys", metav1.GetOptions{})
 	check(t, err)
@@ -184,10 +191,41 @@ func TestUpAndDown(t *testing.T) {
 		t.Error("the keys were changed: nothing that is stored can be read any more")
 	}
 
+	check(t, b.at("serving.knative.dev", "v1", "revisions").DeleteCollection(t.Context(), metav1.DeleteOptions{},
+		metav1.ListOptions{LabelSelector: "serving.knative.dev/configurationGeneration=1"}))
+	b.up()
+	b.wantSettings(1)
+
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for range 2 {
 		check(t, b.cluster.Down(ctx, b.options, t.Output()))
+	}
+}
+
+// wantSettings looks whether the settings are there of every revision, and no
+// more.
+func (b *bench) wantSettings(number int) {
+	b.Helper()
+	found, err := b.at("", "v1", "configmaps").List(b.Context(), metav1.ListOptions{})
+	check(b, err)
+	there := map[string]bool{}
+	for _, item := range found.Items {
+		if strings.HasPrefix(item.GetName(), "settings-") {
+			there[item.GetName()] = true
+		}
+	}
+	revisions, err := b.at("serving.knative.dev", "v1", "revisions").List(b.Context(), metav1.ListOptions{})
+	check(b, err)
+	for _, item := range revisions.Items {
+		var revision servingv1.Revision
+		check(b, kruntime.DefaultUnstructuredConverter.FromUnstructured(item.Object, &revision))
+		if settings := revision.Spec.Containers[0].EnvFrom[0].ConfigMapRef.Name; !there[settings] {
+			b.Errorf("%s can't start another pod: %s is gone", revision.Name, settings)
+		}
+	}
+	if len(there) != number {
+		b.Errorf("there are the settings %v, want %d", there, number)
 	}
 }
 

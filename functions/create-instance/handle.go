@@ -29,7 +29,8 @@ func New(instances ctf.InstanceWriter, l *lifecycle.Lifecycle, announce ctf.Anno
 }
 
 // Handle claims an instance from the pool, or else deploys one and returns
-// when it is ready. A deployment that fails leaves nothing. A request with the
+// when it is ready. A deployment that fails leaves nothing, and one whose turn
+// does not come is refused before it is recorded. A request with the
 // idempotency key of an earlier one gets that one's instance, and waits for it
 // if need be; of equal requests without a key one succeeds.
 func (f *Function) Handle(
@@ -40,7 +41,7 @@ func (f *Function) Handle(
 		return nil, err
 	}
 	for range attempts {
-		reserved, err := f.instances.Reserve(context.WithoutCancel(ctx), wanted)
+		reserved, turn, err := f.reserve(ctx, wanted)
 		if err != nil {
 			return nil, err
 		}
@@ -51,7 +52,7 @@ func (f *Function) Handle(
 		if reserved.Claimed {
 			return api.Instance(reserved.Instance), nil
 		}
-		outcome, err := f.lifecycle.Settle(ctx, reserved.Instance.Key)
+		outcome, err := f.lifecycle.Deploy(ctx, turn, reserved.Instance.Key)
 		switch {
 		case !outcome.Gone && outcome.Instance.State == ctf.Ready:
 			// Even with an error: it is deployed, and could not follow an update that
@@ -60,10 +61,47 @@ func (f *Function) Handle(
 		case err != nil:
 			return nil, explain(err)
 		case !reserved.Attached:
-			return nil, ctf.InstanceDeleted(wanted.Challenge.ID, wanted.Source)
+			return f.follow(ctx, reserved)
 		}
 	}
 	return nil, ctf.DeploymentFailed("the instance that this request was waiting for could not be deployed", nil)
+}
+
+// reserve binds an instance to the source. What needs a deployment comes with a
+// turn for it, and what does not never waits for one.
+func (f *Function) reserve(ctx context.Context, wanted ctf.ReserveRequest) (ctf.Reservation, *lifecycle.Turn, error) {
+	turn, ok := f.lifecycle.TryTurn(wanted.Challenge)
+	if !ok {
+		wanted.ReadyOnly = true
+		reserved, err := f.instances.Reserve(context.WithoutCancel(ctx), wanted)
+		if !errors.Is(err, ctf.ErrNoneReady) {
+			return reserved, nil, err
+		}
+		wanted.ReadyOnly = false
+		if turn, err = f.lifecycle.WaitTurn(ctx, wanted.Challenge); err != nil {
+			return ctf.Reservation{}, nil, err
+		}
+	}
+	reserved, err := f.instances.Reserve(context.WithoutCancel(ctx), wanted)
+	if err != nil || reserved.Claimed || reserved.Attached {
+		turn.End()
+		turn = nil
+	}
+	return reserved, turn, err
+}
+
+// follow answers where the instance is by now that was deployed and is gone: a
+// blue-green update replaces it by another identity, which is the source's own
+// as well.
+func (f *Function) follow(ctx context.Context, reserved ctf.Reservation) (*instancev1.Instance, error) {
+	moved, err := f.instances.Follow(ctx, reserved)
+	if ctf.ReasonOf(err) == ctf.ReasonInstanceNotFound {
+		return nil, ctf.InstanceDeleted(reserved.Instance.Key.Challenge.ID, reserved.Instance.Source)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return api.Instance(moved), nil
 }
 
 // explain puts an error about the scenario in terms of this request, which has

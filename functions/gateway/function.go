@@ -29,6 +29,9 @@ const (
 // from what is in front of it.
 var errNoFunction = errors.New("the answer is not the function's")
 
+// errCutOff is errNoFunction where the function may have had the call.
+var errCutOff = errors.New("what is in front of the function lost it")
+
 // A function is one verb, somewhere else.
 type function struct {
 	verb   string
@@ -99,8 +102,11 @@ func (f *function) inspect(res *http.Response) error {
 	if strings.HasPrefix(res.Header.Get("Content-Type"), "application/") {
 		return nil
 	}
-	if code := res.StatusCode; code >= http.StatusInternalServerError || code == http.StatusNotFound || code == http.StatusTooManyRequests {
+	switch code := res.StatusCode; {
+	case code == http.StatusNotFound, code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable:
 		return fmt.Errorf("%w: HTTP %s", errNoFunction, res.Status)
+	case code >= http.StatusInternalServerError:
+		return fmt.Errorf("%w: HTTP %s", errCutOff, res.Status)
 	}
 	return nil
 }

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -161,7 +163,7 @@ func assemble(ctx context.Context, in installation, log *slog.Logger) (
 	if err != nil {
 		return fail(err)
 	}
-	life := lifecycle.New(store, deployer, publisher, operationLimit)
+	life := lifecycle.New(store, deployer, publisher, lifecycle.Bounds{}, operationLimit)
 	pools := fillpool.New(store, life, log)
 	verbs = serve.Verbs{
 		CreateChallenge:   createchallenge.New(store, library, life, publisher).Handle,
@@ -180,7 +182,7 @@ func assemble(ctx context.Context, in installation, log *slog.Logger) (
 	}
 	ticks = map[string]serve.EventHandler{
 		"expire":    onTick(expire.New(store, life, log).Handle),
-		"reconcile": onTick(reconcile.New(store, life, pools, publisher, reconcile.Orphans{}, log).Handle),
+		"reconcile": onTick(reconcile.New(store, life, pools, publisher, reconcile.Inventory{}, log).Handle),
 		"fill-pool": func(ctx context.Context, ce cloudevents.Event) error {
 			event, err := events.Decode(ce)
 			if err != nil {
@@ -230,10 +232,12 @@ func newSystem(t *testing.T) *system {
 	dir := t.TempDir()
 	s := &system{installation: installation{
 		Dir: dir, Redis: redistest.Start(t), Keys: redis.NewKey(), Registry: startRegistry(t, filepath.Join(dir, "registry")),
-		Functions: map[string]string{"expire": freeAddress(t), "reconcile": freeAddress(t), "fill-pool": freeAddress(t)},
+		Functions: map[string]string{},
 	}}
-	for _, name := range verbNames {
-		s.Functions[name] = freeAddress(t)
+	for _, name := range append(slices.Collect(maps.Values(verbNames)), "expire", "reconcile", "fill-pool") {
+		l := listen(t, "127.0.0.2:0")
+		defer func() { _ = l.Close() }() // when all are chosen, so that no two are the same
+		s.Functions[name] = l.Addr().String()
 	}
 	t.Cleanup(s.kill)
 	return s

@@ -11,7 +11,9 @@ import (
 )
 
 const (
-	dialTimeout = 5 * time.Second
+	// dialTimeout bounds one try to connect. A resolver waits five seconds for an
+	// answer that was lost; the next try asks again.
+	dialTimeout = time.Second
 	idleTimeout = 90 * time.Second
 	// A connection that is silent for silentFor is asked whether it still stands,
 	// and given up if it does not answer within answerWithin. Else calls would

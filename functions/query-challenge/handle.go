@@ -3,6 +3,7 @@ package querychallenge
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/protobuf/types/known/emptypb"
 
@@ -20,21 +21,30 @@ type Function struct {
 func New(challenges ctf.ChallengeReader) *Function { return &Function{challenges} }
 
 // Handle sends every challenge of the caller, each with the instances that
-// sources hold of it, as they are found.
+// sources hold of it, as they are found. One that can't be read is an error in the
+// end, once all others are sent.
 func (f *Function) Handle(
 	ctx context.Context, caller ctf.Caller, _ *emptypb.Empty, send func(*challengev1.Challenge) error,
 ) error {
+	var unreadable error
 	for challenge, err := range f.challenges.Challenges(ctx, caller.Tenant) {
-		if err != nil {
-			return err
+		if err == nil {
+			err = f.send(ctx, challenge, send)
 		}
-		claimed, err := ctf.Collect(f.challenges.Claimed(ctx, challenge.Key))
-		if err != nil {
-			return err
-		}
-		if err := send(api.Challenge(challenge, claimed)); err != nil {
+		switch {
+		case errors.Is(err, ctf.ErrUnreadable):
+			unreadable = errors.Join(unreadable, err)
+		case err != nil:
 			return err
 		}
 	}
-	return nil
+	return unreadable
+}
+
+func (f *Function) send(ctx context.Context, challenge ctf.Challenge, send func(*challengev1.Challenge) error) error {
+	claimed, err := ctf.Collect(f.challenges.Claimed(ctx, challenge.Key))
+	if err != nil {
+		return err
+	}
+	return send(api.Challenge(challenge, claimed))
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/mayfly-ctf/mayfly/shared/api"
 	challengev1 "github.com/mayfly-ctf/mayfly/shared/api/gen/api/v1/challenge"
+	instancev1 "github.com/mayfly-ctf/mayfly/shared/api/gen/api/v1/instance"
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
@@ -244,6 +245,55 @@ func render(t *testing.T, m proto.Message) string {
 		t.Fatal(err)
 	}
 	return string(compact(t, raw))
+}
+
+func FuzzNewChallenge(f *testing.F) {
+	f.Add(`{"id":"1","scenario":"a/b:1","timeout":"600s","until":"2030-01-01T00:00:00Z","additional":{"a":"b"},"min":"1","max":"2"}`)
+	f.Add(`{"id":"a/\u0000","timeout":"-315576000000.999999999s","until":"0001-01-01T00:00:00Z","min":"-1"}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		var req challengev1.CreateChallengeRequest
+		if protojson.Unmarshal([]byte(text), &req) != nil {
+			return
+		}
+		challenge, err := api.NewChallenge(operator(), &req)
+		if err != nil {
+			if e, ok := errors.AsType[*ctf.Error](err); !ok || e.Kind != ctf.Invalid {
+				t.Errorf("not a kind Invalid error: %v", err)
+			}
+			return
+		}
+		if diff := cmp.Diff(req.GetTimeout(), api.Challenge(challenge, nil).GetTimeout(), protocmp.Transform()); diff != "" {
+			t.Errorf("the timeout does not come back:\n%s", diff)
+		}
+		if diff := cmp.Diff(req.GetUntil(), api.Challenge(challenge, nil).GetUntil(), protocmp.Transform()); diff != "" {
+			t.Errorf("the end does not come back:\n%s", diff)
+		}
+	})
+}
+
+func FuzzNewReservation(f *testing.F) {
+	f.Add(`{"challengeId":"1","sourceId":"2","additional":{"a":"b"}}`, "key")
+	f.Add(`{"challengeId":"","sourceId":"\n"}`, "\xff")
+	f.Fuzz(func(t *testing.T, text, key string) {
+		var req instancev1.CreateInstanceRequest
+		if protojson.Unmarshal([]byte(text), &req) != nil {
+			return
+		}
+		ctx, err := api.WithIdempotencyKey(t.Context(), key)
+		if err != nil {
+			return
+		}
+		got, err := api.NewReservation(ctx, operator(), &req)
+		if err != nil {
+			if e, ok := errors.AsType[*ctf.Error](err); !ok || e.Kind != ctf.Invalid {
+				t.Errorf("not a kind Invalid error: %v", err)
+			}
+			return
+		}
+		if got.Source.Validate() != nil || got.Challenge.ID.Validate() != nil || got.IdempotencyKey != key {
+			t.Errorf("%s with the key %q is %+v", text, key, got)
+		}
+	})
 }
 
 func FuzzNewChallengeChange(f *testing.F) {

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
@@ -29,7 +30,7 @@ func Describe(err error) (message string, details []proto.Message) {
 	e := public(err)
 	message = sentence(e)
 	details = append(details, errorInfo(e))
-	for _, d := range []proto.Message{resourceInfo(e), preconditionFailure(e), badRequest(e), help(e)} {
+	for _, d := range []proto.Message{resourceInfo(e), preconditionFailure(e), badRequest(e), retryInfo(e), help(e)} {
 		if d != nil {
 			details = append(details, d)
 		}
@@ -142,6 +143,13 @@ func badRequest(e *ctf.Error) proto.Message {
 		})
 	}
 	return out
+}
+
+func retryInfo(e *ctf.Error) proto.Message {
+	if e.RetryAfter == 0 {
+		return nil
+	}
+	return &errdetails.RetryInfo{RetryDelay: durationpb.New(e.RetryAfter)}
 }
 
 func help(e *ctf.Error) proto.Message {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
@@ -51,6 +52,7 @@ func catalogue() map[string]error {
 		"function_unavailable":    ctf.FunctionUnavailable("create-instance", "can't be reached", cause),
 		"token_required":          ctf.TokenRequired(),
 		"limit_reached":           ctf.LimitReached("10 programs run already"),
+		"busy":                    ctf.Busy("500 creates wait already", 7*time.Second),
 		"not_an_error_of_ours":    cause,
 		"wrapped_error_of_ours":   errors.Join(cause, ctf.ChallengeNotFound("7")),
 		"internal_error_of_a_ctf": &ctf.Error{Kind: ctf.Internal, Reason: ctf.ReasonInternal, Message: "An internal error occurred.", Err: cause},

@@ -14,13 +14,20 @@ import (
 )
 
 // patience is how long the suite waits for what must happen.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // A Target is the system to be tested. Instances are processes of the machine
 // that runs the suite (the resource process:index:Process), or pods.
 type Target struct {
 	// BaseURL is the address of the API, http://host:port.
 	BaseURL string
+	// Host returns where a call goes, for a system whose functions are called by
+	// their own hosts: by its method and its path. Over gRPC, that is a POST to
+	// /package.Service/Method. It is asked also for what is no call of the API. Nil
+	// is the host of BaseURL.
+	Host func(*http.Request) string
+	// Token is what calls must show; empty is nothing.
+	Token string
 	// Expire is the address of the function expire. Empty is BaseURL/expire: one
 	// process does everything.
 	Expire string
@@ -59,9 +66,10 @@ func Run(t *testing.T, target Target) {
 	if target.Home == "" {
 		target.Home = "127.0.0.1"
 	}
-	client := &http.Client{Transport: &http.Transport{DialContext: target.Dial}, Timeout: 2 * patience}
-	t.Cleanup(client.CloseIdleConnections)
-	s := &suite{target: target, client: client, scenarios: pushScenarios(t, target)}
+	way := newWay(t, target)
+	s := &suite{
+		target: target, way: way, client: &http.Client{Transport: way, Timeout: 2 * patience}, scenarios: pushScenarios(t, target),
+	}
 	t.Run("rows", func(t *testing.T) {
 		for _, rows := range []map[string]func(*testing.T, *suite){
 			transportRows(), challengeRows(), updateRows(), instanceRows(), poolRows(), endRows(),
@@ -83,6 +91,7 @@ func Run(t *testing.T, target Target) {
 // A suite is what all rows share.
 type suite struct {
 	target    Target
+	way       *way
 	client    *http.Client
 	scenarios scenarios
 	unique    atomic.Int64

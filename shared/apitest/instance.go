@@ -28,7 +28,7 @@ func instanceRows() map[string]func(*testing.T, *suite) {
 
 // createInstance goes through the table of the end dates.
 func createInstance(t *testing.T, s *suite) {
-	soon := time.Now().Add(time.Minute).UTC().Truncate(time.Second)
+	soon := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
 	for name, c := range map[string]struct {
 		fields object
 		want   func(now time.Time) time.Time
@@ -37,7 +37,7 @@ func createInstance(t *testing.T, s *suite) {
 		"timeout":                   {object{"timeout": "600s"}, func(now time.Time) time.Time { return now.Add(10 * time.Minute) }},
 		"until":                     {object{"until": soon}, func(time.Time) time.Time { return soon }},
 		"both, timeout comes first": {object{"timeout": "10s", "until": soon}, func(now time.Time) time.Time { return now.Add(10 * time.Second) }},
-		"both, until comes first":   {object{"timeout": "600s", "until": soon}, func(time.Time) time.Time { return soon }},
+		"both, until comes first":   {object{"timeout": "7200s", "until": soon}, func(time.Time) time.Time { return soon }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			id := s.challenge(t, c.fields)

@@ -36,10 +36,9 @@ func claim(t *testing.T, s *suite) {
 	// A fresh deployment would take ten seconds.
 	id := s.challenge(t, object{"min": 1, "timeout": "600s", "additional": object{"home": h.addr, "slow": "10s"}})
 	h.wantPooled(t, 1)
-	start := time.Now()
 	got := s.create(t, id, "1").want(t, http.StatusOK)
-	if took := time.Since(start); took > 5*time.Second || !got.pooled(t) {
-		t.Errorf("it took %s: %s", took, got.raw)
+	if !got.pooled(t) {
+		t.Errorf("it is not from the pool: %s", got.raw)
 	}
 	if left := got.date(t, "until").Sub(got.date(t, "lastRenew")); (left - 10*time.Minute).Abs() > time.Second {
 		t.Errorf("it lives for %s from the claim", left)

@@ -1,19 +1,15 @@
 package apitest
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
 
 	"connectrpc.com/connect"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 
@@ -40,24 +36,9 @@ func transportRows() map[string]func(*testing.T, *suite) {
 	}
 }
 
-// dial returns a gRPC connection.
-func (s *suite) dial(t *testing.T) *grpc.ClientConn {
-	t.Helper()
-	conn, err := grpc.NewClient("passthrough:///"+strings.TrimPrefix(s.target.BaseURL, "http://"),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
-			return s.target.Dial(ctx, "tcp", address)
-		}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn
-}
-
 func onePort(t *testing.T, s *suite) {
 	id := s.challenge(t, nil)
-	stream, err := challengev1.NewChallengeStoreClient(s.dial(t)).QueryChallenge(t.Context(), &emptypb.Empty{})
+	stream, err := challengev1.NewChallengeStoreClient(s.way).QueryChallenge(t.Context(), &emptypb.Empty{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +208,7 @@ func hostileIDs(t *testing.T, s *suite) {
 }
 
 func grpcErrors(t *testing.T, s *suite) {
-	_, err := instancev1.NewInstanceManagerClient(s.dial(t)).RetrieveInstance(t.Context(),
+	_, err := instancev1.NewInstanceManagerClient(s.way).RetrieveInstance(t.Context(),
 		&instancev1.RetrieveInstanceRequest{ChallengeId: s.id(), SourceId: "3"})
 	got := status.Convert(err)
 	if got.Code() != codes.NotFound || got.Message() != "Instance not found." || len(got.Details()) == 0 {

@@ -133,16 +133,16 @@ func repushedTag(t *testing.T, s *suite) {
 }
 
 func noOpUpdate(t *testing.T, s *suite) {
-	// A deployment would take ten seconds.
-	id := s.challenge(t, object{"timeout": "600s", "min": 1, "additional": object{"slow": "10s"}})
+	// A deployment would take twenty seconds.
+	id := s.challenge(t, object{"timeout": "600s", "min": 1, "additional": object{"slow": "20s"}})
 	s.create(t, id, "1").want(t, http.StatusOK)
 	before := s.retrieve(t, id, "1").want(t, http.StatusOK)
 	pinned := s.scenarios.plain + "@" + s.scenarios.plainDigest
 	start := time.Now()
 	got := s.update(t, id, "scenario,additional,min", object{
-		"scenario": pinned, "min": 1, "additional": object{"slow": "10s"}, "updateStrategy": "recreate",
+		"scenario": pinned, "min": 1, "additional": object{"slow": "20s"}, "updateStrategy": "recreate",
 	}).want(t, http.StatusOK)
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > 15*time.Second {
 		t.Errorf("it took %s", took)
 	}
 	if got.body["scenario"] != pinned {

@@ -88,11 +88,12 @@ type ChallengeReader interface {
 	// Challenge returns one challenge, or a ChallengeNotFound error.
 	Challenge(ctx context.Context, key ChallengeKey) (Challenge, error)
 	// Challenges yields every challenge of a tenant, each once, in no order. An
-	// error ends the sequence.
+	// error ends the sequence; [ErrUnreadable] comes after all others.
 	Challenges(ctx context.Context, tenant Tenant) iter.Seq2[Challenge, error]
 	// Claimed yields the instances that sources hold of a challenge now, each
 	// once, in no order: neither pooled nor ended ones, nor any that is pending,
-	// deleting or failed. An unknown challenge yields none.
+	// deleting or failed. An unknown challenge yields none. [ErrUnreadable] comes
+	// after all others.
 	Claimed(ctx context.Context, key ChallengeKey) iter.Seq2[Instance, error]
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // A Kind is the class of an error; package serve turns it into a status code.
@@ -63,6 +64,14 @@ var ErrLeaseLost = errors.New("the lease is lost")
 // ErrSuperseded is why work ends whose record asks for something else by now.
 var ErrSuperseded = errors.New("the record asks for something else by now")
 
+// ErrUnreadable is about a record that is damaged, or newer than this code. Who
+// walks over many is told of it after all others.
+var ErrUnreadable = errors.New("a record can't be read")
+
+// ErrNoneReady is why a reservation of what is ready alone is refused: an
+// instance would have to be deployed.
+var ErrNoneReady = errors.New("no instance is ready")
+
 // An Error is an error that a user may read. Message and Detail reach the
 // caller; Err is for the log alone.
 type Error struct {
@@ -76,6 +85,8 @@ type Error struct {
 	Metadata map[string]string
 	// Violations are the fields at fault, if fields are.
 	Violations []Violation
+	// RetryAfter is when the same call may succeed; 0 says nothing of it.
+	RetryAfter time.Duration
 	// Err is the cause; it may be nil.
 	Err error
 }
@@ -295,4 +306,10 @@ func TokenRequired() error {
 // LimitReached says which limit stands in the way.
 func LimitReached(detail string) error {
 	return &Error{Kind: Exhausted, Reason: ReasonExhausted, Message: "A limit is reached.", Detail: detail}
+}
+
+// Busy says that too much is asked for at once, and when to ask again. Nothing
+// was begun.
+func Busy(detail string, again time.Duration) error {
+	return &Error{Kind: Exhausted, Reason: ReasonExhausted, Message: "A limit is reached.", Detail: detail, RetryAfter: again}
 }

@@ -10,4 +10,6 @@ type Holding struct {
 	// Since is when the oldest thing that is still there was made, by the clock
 	// of where it runs.
 	Since time.Time
+	// Dead: a part of it has ended by itself, and nothing there starts it again.
+	Dead bool
 }

@@ -75,6 +75,8 @@ type Reservation struct {
 	// Replaced is an instance that had ended or failed and made way; it is
 	// deleting and to be settled. Empty if there was none.
 	Replaced Identity
+	// Request names this reservation; see [InstanceWriter.Follow].
+	Request string
 }
 
 // A ReserveRequest asks for an instance for a source.
@@ -85,6 +87,9 @@ type ReserveRequest struct {
 	// IdempotencyKey makes a repeated request attach to the first one's
 	// instance; empty is none.
 	IdempotencyKey string
+	// ReadyOnly asks for what needs no deployment of its own: an instance that can
+	// be claimed as it is, or that of an earlier request with the same key.
+	ReadyOnly bool
 }
 
 // An InstanceReader reads instances. No read waits for other work.
@@ -94,7 +99,8 @@ type InstanceReader interface {
 	// instance is pending, failed, deleting or past its end.
 	Instance(ctx context.Context, challenge ChallengeKey, source SourceID) (Instance, error)
 	// BySource yields all that a source holds, over all challenges of the
-	// tenant, each once, in no order. An error ends the sequence.
+	// tenant, each once, in no order. An error ends the sequence; [ErrUnreadable]
+	// comes after all others.
 	BySource(ctx context.Context, tenant Tenant, source SourceID) iter.Seq2[Instance, error]
 }
 
@@ -104,8 +110,13 @@ type InstanceWriter interface {
 	// Reserve binds an instance to a source: one from the pool if it has one,
 	// else a new pending record. A pooled instance that is claimed with
 	// additional settings is pending too, and keeps its Since. Errors, in order:
-	// ChallengeNotFound, ChallengeExpired, InstanceExists.
+	// ChallengeNotFound, ChallengeExpired, InstanceExists, and [ErrNoneReady],
+	// which has written nothing.
 	Reserve(ctx context.Context, req ReserveRequest) (Reservation, error)
+	// Follow returns what the source holds because of this reservation, although
+	// an update may have moved it to another identity, or an InstanceNotFound
+	// error when it was deleted.
+	Follow(ctx context.Context, r Reservation) (Instance, error)
 	// Renew moves the end of an instance. Errors, in order: ChallengeNotFound,
 	// InstanceNotFound, ChallengeNoRenewal, InstanceExpired.
 	Renew(ctx context.Context, challenge ChallengeKey, source SourceID) (Instance, error)
@@ -138,10 +149,13 @@ type DueReader interface {
 
 // An Auditor walks everything that is stored, page by page, for reconcile.
 type Auditor interface {
+	// Now is the time that all records and events go by.
+	Now(ctx context.Context) (time.Time, error)
 	// Tenants yields every tenant.
 	Tenants(ctx context.Context) iter.Seq2[Tenant, error]
 	// All yields every instance of a challenge in any state, pooled ones
-	// included, and whether somebody holds its lease now.
+	// included, and whether somebody holds its lease now. [ErrUnreadable] comes
+	// after all others.
 	All(ctx context.Context, key ChallengeKey) iter.Seq2[AuditEntry, error]
 	// Recorded tells, for each key in order, whether there is a record of the
 	// instance, whatever its state. One that was never recorded, or is forgotten,
@@ -161,4 +175,6 @@ type AuditEntry struct {
 	Leased   bool
 	// Age is the time since the record last changed.
 	Age time.Duration
+	// Deployed: there is a checkpoint, so something may be deployed.
+	Deployed bool
 }

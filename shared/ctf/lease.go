@@ -37,8 +37,14 @@ type Lease interface {
 	Deployed(ctx context.Context, w Work, r Result) (Instance, error)
 	// Abandon records that the work failed and how the instance is left: Ready
 	// (an update failed, the old generation runs on), Deleting (a deployment
-	// failed) or Failed (a recreate failed).
+	// failed) or Failed (a recreate failed). It is refused with [ErrSuperseded]
+	// when the record asks for something else than it did at the last Load.
 	Abandon(ctx context.Context, state State, failure string) error
+	// Lose records that what a ready instance was made of is gone, why, and how it
+	// is left: Updating, to be made anew, or Deleting, or Ready as it was. A pooled
+	// one is deleted instead of made anew. It returns [ErrSuperseded] when the
+	// record has changed since the Work was loaded.
+	Lose(ctx context.Context, w Work, state State, failure string) error
 	// Replacement reserves the pending half of a blue-green update of this
 	// updating instance, or returns the one that an interrupted update left.
 	Replacement(ctx context.Context) (Identity, error)
@@ -56,6 +62,9 @@ type Work struct {
 	Challenge  Challenge
 	Instance   Instance
 	Checkpoint Checkpoint
+	// Attempt counts the leases that were taken since the record asks for its
+	// state, this one included.
+	Attempt int64
 }
 
 // Program is what to run: the challenge's scenario with its and the instance's
@@ -75,6 +84,9 @@ type Checkpoint struct {
 	// Journal is what an operation that did not finish wrote since, in order.
 	Journal [][]byte
 }
+
+// IsEmpty tells whether nothing can be deployed by all that is known.
+func (c Checkpoint) IsEmpty() bool { return len(c.Base) == 0 && len(c.Journal) == 0 }
 
 // A Journal takes down what an operation is about to do, before it does it.
 type Journal interface {
@@ -103,6 +115,16 @@ type Engine interface {
 	// instance's label. It may be called again after a failure or a success, and
 	// needs no scenario.
 	Down(ctx context.Context, key InstanceKey, c Checkpoint, j Journal) error
+	// Resources are what providers have made by the checkpoint. A scenario may do
+	// without any.
+	Resources(ctx context.Context, c Checkpoint) ([]Resource, error)
+}
+
+// A Resource is one thing that a provider has made.
+type Resource struct {
+	// Type begins with the name of the provider and a colon, and ID is by what the
+	// provider knows the thing.
+	Type, ID string
 }
 
 // A Program is a scenario with its inputs.

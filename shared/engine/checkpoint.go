@@ -10,6 +10,7 @@ import (
 	"github.com/pulumi/pulumi/pkg/v3/resource/edit"
 	"github.com/pulumi/pulumi/pkg/v3/resource/stack"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/apitype"
+	"github.com/pulumi/pulumi/sdk/v3/go/common/providers"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/urn"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/tokens"
 
@@ -130,6 +131,17 @@ func rename(ctx context.Context, state *apitype.DeploymentV3, project string) (*
 // projectOf is the project whose resources these are.
 func projectOf(state *apitype.DeploymentV3) tokens.PackageName {
 	return state.Resources[0].URN.Project()
+}
+
+// made are the resources that our providers made.
+func made(state *apitype.DeploymentV3) []ctf.Resource {
+	var all []ctf.Resource
+	for _, r := range state.Resources {
+		if r.Custom && !r.External && !providers.IsProviderType(r.Type) {
+			all = append(all, ctf.Resource{Type: string(r.Type), ID: string(r.ID)})
+		}
+	}
+	return all
 }
 
 // forget removes one resource and every mention of it.

@@ -16,5 +16,8 @@ func FuzzReplay(f *testing.F) {
 		if err == nil && state == nil {
 			t.Error("neither a state nor an error")
 		}
+		if err == nil {
+			made(state)
+		}
 	})
 }

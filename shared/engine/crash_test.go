@@ -190,9 +190,10 @@ func TestDeadlinePasses(t *testing.T) {
 func TestDeadlineMoves(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
+	s.mustUp(t, program(ctf.NewIdentity()), newLedger()) // so that a worker is ready, and the scenario there
 	id, l := ctf.NewIdentity(), newLedger()
 	reset := s.turn("slow-create-a")
-	first := time.Now().Add(2 * time.Second)
+	first := time.Now().Add(5 * time.Second)
 	l.Extend(first)
 	result := s.begin(t.Context(), t, program(id, "files", "a"), l, "create", "a")
 	l.Extend(time.Now().Add(time.Hour))

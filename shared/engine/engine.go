@@ -90,10 +90,10 @@ type Engine struct {
 
 var _ ctf.Engine = (*Engine)(nil)
 
-// New starts a first worker and returns the engine once that is ready. It also
-// makes this process undumpable, so that no scenario program can read its
-// memory or environment. When ctx ends before, New fails; later it has no meaning.
-// The engine must be closed.
+// New returns an engine, and has a first worker start meanwhile: operations wait
+// for it, and tell if none starts. It also makes this process undumpable, so that
+// no scenario program can read its memory or environment. When ctx ends that start
+// is given up; otherwise it has no meaning. The engine must be closed.
 func New(ctx context.Context, options Options) (*Engine, error) {
 	options = options.withDefaults()
 	if len(options.WorkerCommand) == 0 {
@@ -110,12 +110,9 @@ func New(ctx context.Context, options Options) (*Engine, error) {
 		return nil, fmt.Errorf("make the process undumpable: %w", err)
 	}
 	command := append([]string{path}, options.WorkerCommand[1:]...)
-	e := &Engine{options: options, pool: newPool(command, options)}
+	e := &Engine{options: options, pool: newPool(ctx, command, options)}
 	if landlockABI() == 0 {
 		e.programs = make(chan struct{}, 1)
-	}
-	if err := e.pool.warm(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("start the first worker: %w", err), e.pool.close())
 	}
 	return e, nil
 }
@@ -141,13 +138,17 @@ func (e *Engine) Preview(ctx context.Context, p ctf.Program) error {
 	return nil
 }
 
-// Up deploys the program; see [ctf.Engine]. When the worker that does it dies,
+// Up deploys the program; see [ctf.Engine]. A program that can't be loaded is a
+// ScenarioMismatch error, as in Preview. When the worker that does it dies,
 // the error is of kind Unavailable, and calling Up again with the checkpoint
 // as it is stored then goes on from there.
 func (e *Engine) Up(ctx context.Context, p ctf.Program, c ctf.Checkpoint, journal ctf.Journal) (ctf.Result, error) {
 	result, err := e.runProgram(ctx, p, job{Operation: up, Checkpoint: checkpointOf(c)}, journal)
 	if err != nil {
 		return ctf.Result{}, err
+	}
+	if result.Unloadable {
+		return ctf.Result{}, ctf.ScenarioMismatch(p.Scenario.Reference, result.Failure, nil)
 	}
 	if result.Failure != "" {
 		return ctf.Result{}, ctf.DeploymentFailed(result.Failure, nil)
@@ -168,6 +169,15 @@ func (e *Engine) Down(ctx context.Context, key ctf.InstanceKey, c ctf.Checkpoint
 		return ctf.DeploymentFailed(result.Failure, nil)
 	}
 	return nil
+}
+
+// Resources are what providers have made by the checkpoint; see [ctf.Engine].
+func (e *Engine) Resources(ctx context.Context, c ctf.Checkpoint) ([]ctf.Resource, error) {
+	state, err := checkpointOf(c).replay(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return made(state), nil
 }
 
 func (e *Engine) runProgram(ctx context.Context, p ctf.Program, j job, journal ctf.Journal) (outcome, error) {

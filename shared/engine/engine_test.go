@@ -51,7 +51,7 @@ func TestUp(t *testing.T) {
 func TestUpFails(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, func(o *engine.Options) {
-		o.ScenarioTimeout = 2 * time.Second
+		o.ScenarioTimeout = 15 * time.Second // enough to print 100 MB on a busy machine
 		o.ScenarioMemory = 256 << 20
 	})
 	tests := map[string]struct {
@@ -66,7 +66,7 @@ func TestUpFails(t *testing.T) {
 		"prints_and_exits_with_1": {[]string{"mode", "flood-exit"},
 			"the program ended with exit status 1: " + strings.Repeat("x", 200) + "…\ncannot go on"},
 		"panics":                {[]string{"mode", "panic"}, "the program panicked: the author's bug"},
-		"hangs":                 {[]string{"mode", "hang"}, "the program did not end within its time limit of 2s"},
+		"hangs":                 {[]string{"mode", "hang"}, "the program did not end within its time limit of 15s"},
 		"allocates_without_end": {[]string{"mode", "hog"}, "the program ran out of memory, it may use 256 MiB"},
 		"a_provider_nobody_has": {[]string{"mode", "unknown"}, `the provider "nobody": this server does not offer it`},
 	}
@@ -212,4 +212,42 @@ func sorted(calls string) []string {
 		}
 	}
 	return list
+}
+
+func TestResources(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	defer s.turn("fail-create-broken")()
+	made := func(files string) ctf.Checkpoint {
+		l := newLedger()
+		result, err := s.Up(t.Context(), program(ctf.NewIdentity(), "files", files), ctf.Checkpoint{}, l)
+		if err == nil {
+			_ = l.Rebase(t.Context(), result.Base)
+		}
+		return l.Checkpoint()
+	}
+	plain := newLedger()
+	s.mustUp(t, program(ctf.NewIdentity()), plain)
+	for name, test := range map[string]struct {
+		checkpoint ctf.Checkpoint
+		want       int
+	}{
+		"nothing":                   {ctf.Checkpoint{}, 0},
+		"components":                {plain.Checkpoint(), 0},
+		"resources":                 {made("a,b"), 2},
+		"resources of a failed try": {made("a,broken"), 1},
+	} {
+		got, err := s.Resources(t.Context(), test.checkpoint)
+		if err != nil || len(got) != test.want {
+			t.Errorf("%s: got %v, want %d: %v", name, got, test.want, err)
+		}
+		for _, r := range got {
+			if r.Type != "disk:index:File" || r.ID == "" {
+				t.Errorf("%s: got %+v", name, r)
+			}
+		}
+	}
+	if got, err := s.Resources(t.Context(), ctf.Checkpoint{Base: []byte("{")}); err == nil {
+		t.Errorf("a damaged checkpoint has %v", got)
+	}
 }

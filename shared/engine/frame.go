@@ -81,6 +81,8 @@ type outcome struct {
 	Base           json.RawMessage `json:"base,omitempty"`
 	// Failure is what failed, in words for the author of the scenario.
 	Failure string `json:"failure,omitempty"`
+	// Unloadable: the program could not even begin, which is the Failure.
+	Unloadable bool `json:"unloadable,omitempty"`
 	// Fault is what went wrong on our side.
 	Fault string `json:"fault,omitempty"`
 	// Overdue: the deadline passed.

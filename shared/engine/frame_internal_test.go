@@ -58,15 +58,21 @@ func FuzzReadFrame(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(seed.Bytes())
+	seed = bytes.Buffer{}
+	if err := writeFrame(&seed, report{Group: 7, Entry: []byte(`{"a":1}`), Done: &outcome{Flags: []string{"f"}}}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed.Bytes())
 	f.Add([]byte{0, 0, 0, 2, '{', '}'})
 	f.Add([]byte{255, 255, 255, 255})
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		var o order
-		if err := readFrame(bytes.NewReader(raw), &o); err != nil {
-			return
-		}
-		if err := writeFrame(io.Discard, o); err != nil {
-			t.Errorf("what was read can't be written: %v", err)
+		for _, into := range []any{new(order), new(report)} {
+			if err := readFrame(bytes.NewReader(raw), into); err != nil {
+				continue
+			}
+			if err := writeFrame(io.Discard, into); err != nil {
+				t.Errorf("what was read can't be written: %v", err)
+			}
 		}
 	})
 }
@@ -81,6 +87,33 @@ func FuzzPlain(f *testing.F) {
 		}
 		if strings.ContainsFunc(got, func(r rune) bool { return r < ' ' && r != '\n' }) {
 			t.Errorf("%q has control characters", got)
+		}
+	})
+}
+
+// FuzzTranscript has a program print anything, in pieces: where they begin and
+// end makes no difference.
+func FuzzTranscript(f *testing.F) {
+	f.Add("goroutine 1\npanic: boom\n\ngoroutine 1 [running]:\n", 14, 7)
+	f.Add("fatal error: a\npanic: b\n", 3, 20)
+	f.Add("panic: "+strings.Repeat("x", 2*maxLine), 8, 1)
+	f.Fuzz(func(t *testing.T, said string, first, limit int) {
+		limit = 1 + int(uint(limit)%64)
+		first = int(uint(first) % uint(len(said)+1))
+		whole, pieces := &transcript{tail: tail{limit: limit}}, &transcript{tail: tail{limit: limit}}
+		say := func(to *transcript, text string) {
+			if n, err := to.Write([]byte(text)); n != len(text) || err != nil {
+				t.Fatal(n, err)
+			}
+		}
+		say(whole, said)
+		say(pieces, said[:first])
+		say(pieces, said[first:])
+		if whole.crash != pieces.crash || whole.String() != pieces.String() {
+			t.Errorf("%q and %q, in pieces %q and %q", whole.crash, whole.String(), pieces.crash, pieces.String())
+		}
+		if want := said[max(0, len(said)-limit):]; whole.String() != want {
+			t.Errorf("it keeps %q, want %q", whole.String(), want)
 		}
 	})
 }

@@ -106,11 +106,11 @@ func TestInProcess(t *testing.T) {
 
 func TestInProcessFails(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, func(o *engine.Options) { o.Source, o.ScenarioTimeout = newFolder(t), time.Second })
+	s := newSite(t, func(o *engine.Options) { o.Source, o.ScenarioTimeout = newFolder(t), 5*time.Second })
 	tests := map[string]struct{ mode, want string }{
 		"returns_an_error": {"error", "the author's mistake"},
 		"panics":           {"panic", "the program panicked: the author's bug"},
-		"hangs":            {"hang", "the program did not end within its time limit of 1s"},
+		"hangs":            {"hang", "the program did not end within its time limit of 5s"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http/httptest"
 	"os"
@@ -83,18 +84,21 @@ func build(source, program string, env ...string) error {
 	return nil
 }
 
-func push(s *suite, project, program string) ctf.Scenario {
+// push pushes a scenario of a program and files beside it.
+func push(s *suite, project, program string, beside ...string) ctf.Scenario {
 	dir := filepath.Join(s.dir, "scenario-"+project)
 	content := "name: " + project + "\nruntime:\n  name: go\n  options:\n    binary: ./main\n"
-	binary, err := os.ReadFile(program)
-	if err == nil {
-		err = os.MkdirAll(dir, 0o700)
-	}
+	err := os.MkdirAll(dir, 0o700)
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, "Pulumi.yaml"), []byte(content), 0o600)
 	}
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "main"), binary, 0o700)
+	for to, from := range append([]string{program}, beside...) {
+		name := filepath.Base(from)
+		if to == 0 {
+			name = "main"
+		}
+		text, failed := os.ReadFile(from)
+		err = errors.Join(err, failed, os.WriteFile(filepath.Join(dir, name), text, 0o700))
 	}
 	if err != nil {
 		panic(err)
@@ -135,6 +139,7 @@ func newSite(t testing.TB, change ...func(*engine.Options)) *site {
 			t.Error(err)
 		}
 	})
+	eventually(t, "a first worker starts", func() bool { return len(workers(disk)) > 0 })
 	return &site{e, disk}
 }
 

@@ -34,6 +34,8 @@ type operation struct {
 	deadline atomic.Int64 // on the machine's monotonic clock, 0 is none
 	// planned is what the program exports, as far as a preview knows it.
 	planned resource.PropertyMap
+	// unloadable: the program could not begin.
+	unloadable bool
 
 	mu       sync.Mutex
 	timer    *time.Timer
@@ -88,7 +90,7 @@ func (o *operation) serve() {
 	if err != nil {
 		result = outcome{Fault: err.Error()}
 		if errors.Is(err, errFailed) {
-			result = outcome{Failure: o.words.String()}
+			result = outcome{Failure: o.words.String(), Unloadable: o.unloadable}
 		}
 		if cause := context.Cause(o.ctx); cause != nil {
 			result = outcome{Fault: cause.Error(), Overdue: errors.Is(cause, errOverdue)}

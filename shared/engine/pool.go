@@ -28,37 +28,43 @@ type pool struct {
 	spawn   *spawner
 	// slots holds a token for each worker that is busy or being replaced. The
 	// runtime serves blocked senders first come, first served.
-	slots    chan struct{}
-	replaced sync.WaitGroup
+	slots chan struct{}
+	// warm is closed when the first worker is there, or can't be.
+	warm     chan struct{}
+	starting sync.WaitGroup // workers that nobody has asked for yet
 
 	mu     sync.Mutex
 	idle   []*worker
 	closed bool
 }
 
-func newPool(command []string, o Options) *pool {
+func newPool(ctx context.Context, command []string, o Options) *pool {
 	env := []string{} // nil would be our own
 	for _, variable := range o.WorkerEnv {
 		if !strings.HasPrefix(variable, "PULUMI_") {
 			env = append(env, variable)
 		}
 	}
-	return &pool{
+	p := &pool{
 		command: command, env: env, limit: o.OperationsPerWorker, keep: min(o.Workers, twiceProcessors()),
-		spawn: newSpawner(), slots: make(chan struct{}, o.Workers),
+		spawn: newSpawner(), slots: make(chan struct{}, o.Workers), warm: make(chan struct{}),
 	}
+	p.starting.Go(func() {
+		defer close(p.warm)
+		p.add(ctx)
+	})
+	return p
 }
 
-// warm starts one worker in advance.
-func (p *pool) warm(ctx context.Context) error {
+// add starts a worker in advance. If it can't, the next to ask tries, and tells.
+func (p *pool) add(ctx context.Context) {
 	w, err := p.start(ctx)
 	if err != nil {
-		return err
+		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.idle = append(p.idle, w)
-	return nil
 }
 
 // run does one operation in a worker.
@@ -73,6 +79,11 @@ func (p *pool) run(ctx context.Context, j job, journal ctf.Journal) (outcome, er
 }
 
 func (p *pool) acquire(ctx context.Context) (*worker, error) {
+	select {
+	case <-p.warm:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	select {
 	case p.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -116,7 +127,7 @@ func (p *pool) release(ctx context.Context, w *worker, healthy bool) {
 	if healthy && w.served < p.limit && p.giveBack(w) {
 		return
 	}
-	p.replaced.Go(func() {
+	p.starting.Go(func() {
 		defer func() { <-p.slots }()
 		w.stop()
 		p.mu.Lock()
@@ -125,11 +136,7 @@ func (p *pool) release(ctx context.Context, w *worker, healthy bool) {
 		if needless {
 			return
 		}
-		if fresh, err := p.start(context.WithoutCancel(ctx)); err == nil { // else the next to ask tries, and tells
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.idle = append(p.idle, fresh)
-		}
+		p.add(context.WithoutCancel(ctx))
 	})
 }
 
@@ -158,7 +165,7 @@ func (p *pool) close() error {
 	for range cap(p.slots) {
 		p.slots <- struct{}{}
 	}
-	p.replaced.Wait()
+	p.starting.Wait()
 	for _, w := range p.idle {
 		w.stop()
 	}

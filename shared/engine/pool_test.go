@@ -85,12 +85,28 @@ func TestClose(t *testing.T) {
 	}
 }
 
-func TestNewRefusesWorkersThatDoNotStart(t *testing.T) {
+// What is no program is refused at once, and a worker that does not start is told
+// to whoever needs one.
+func TestWorkersThatDoNotStart(t *testing.T) {
 	t.Parallel()
-	for _, command := range [][]string{nil, {"/does/not/exist"}, {"/bin/false"}, {"/bin/echo", "hello"}} {
+	for _, command := range [][]string{nil, {"/does/not/exist"}} {
 		if e, err := engine.New(t.Context(), engine.Options{Source: shared.library, WorkerCommand: command}); err == nil {
 			t.Errorf("%v: no error", command)
 			_ = e.Close()
+		}
+	}
+	for _, command := range [][]string{{"/bin/false"}, {"/bin/echo", "hello"}} {
+		e, err := engine.New(t.Context(), engine.Options{Source: shared.library, WorkerCommand: command})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := e.Preview(t.Context(), program("")); ctf.ReasonOf(err) != ctf.ReasonUnavailable {
+				t.Errorf("%v: got %v", command, err)
+			}
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -73,6 +73,9 @@ func (p program) run(ctx context.Context) error {
 	_ = output.SetReadDeadline(time.Now().Add(time.Second)) // for a child that escaped its group
 	copied.Wait()
 	if exit := (*exitError)(nil); errors.As(err, &exit) {
+		if failed := notLoaded(exit, said.String()); failed != nil {
+			return failed
+		}
 		exit.detail = explain(exit, said, p.memory)
 	}
 	return err
@@ -110,7 +113,7 @@ func (p program) onThisThread(ctx context.Context, input, output *os.File) error
 	cmd.Dir, cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = p.dir, p.env, input, output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pgid: int(ticket) << 32, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start the program: %w", err)
+		return notStarted(p.binary, err)
 	}
 	group := cmd.Process.Pid
 	ended, watched := make(chan struct{}), make(chan error, 1)

@@ -53,11 +53,14 @@ func (r *execRuntime) Run(_ context.Context, info plugin.RunInfo) (message strin
 	}
 	err = p.run(o.ctx) //nolint:contextcheck // what the engine gives never ends
 	var exit *exitError
+	var load *loadError
 	switch {
 	case err == nil:
 		return "", false, nil
 	case errors.As(err, &exit) && exit.code == constant.ExitStatusLoggedError:
 		return "", true, nil // it told through the log
+	case errors.As(err, &load):
+		o.unloadable = true
 	}
 	o.words.add("", err.Error())
 	return "", true, nil

@@ -85,15 +85,7 @@ func (p *Publisher) Announce(key ctf.ChallengeKey) {
 		d = newDelivery(key, len(p.sinks))
 		p.active[key] = d
 	}
-	p.wake(d, -1)
-}
-
-// wake has every sink but one given what the outbox holds.
-func (p *Publisher) wake(d *delivery, except int) {
 	for n, at := range d.progress {
-		if n == except {
-			continue
-		}
 		if at.running {
 			at.again = true
 			continue
@@ -166,7 +158,7 @@ func (p *Publisher) again(d *delivery, sink int) bool {
 // publish gives a sink all that it has not taken yet.
 func (p *Publisher) publish(ctx context.Context, d *delivery, sink int) error {
 	for {
-		if err := p.clear(ctx, d, sink); err != nil {
+		if err := d.clear(ctx, p.outbox); err != nil {
 			return err
 		}
 		events, err := d.next(ctx, p.outbox, sink)
@@ -175,23 +167,11 @@ func (p *Publisher) publish(ctx context.Context, d *delivery, sink int) error {
 		}
 		for _, e := range events {
 			if err := p.send(ctx, sink, e); err != nil {
-				return errors.Join(err, p.clear(ctx, d, sink))
+				return errors.Join(err, d.clear(ctx, p.outbox))
 			}
 			d.took(sink, e)
 		}
 	}
-}
-
-// clear removes what every sink took. Others may have had to wait for that:
-// an outbox shows only so many events at a time.
-func (p *Publisher) clear(ctx context.Context, d *delivery, sink int) error {
-	removed, err := d.clear(ctx, p.outbox)
-	if removed {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.wake(d, sink)
-	}
-	return err
 }
 
 // send gives an event to a sink if that wants it. A sink that calls the event

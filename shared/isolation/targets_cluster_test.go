@@ -122,7 +122,8 @@ func (s *stage) pod(t *testing.T, namespace, name, image string, port int, args 
 // listen has a web server answer on an address that the node gets for it.
 func (s *stage) listen(t *testing.T, address string) string {
 	t.Helper()
-	command(t, "ip", "address", "add", address+"/32", "dev", "lo")
+	// Not "add", which fails if a run that was killed left the address.
+	command(t, "ip", "address", "replace", address+"/32", "dev", "lo")
 	t.Cleanup(func() { command(t, "ip", "address", "delete", address+"/32", "dev", "lo") })
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", net.JoinHostPort(address, "80"))
 	ok(t, err)

@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -54,38 +55,63 @@ func (c *Cluster) apply(
 	return result, err
 }
 
+// looks is how often a change is made in vain before it fails: for about as long
+// as an API server may be away.
+const looks = 30
+
+// anew makes a change, which begins with a look at what is there. A conflict says
+// that this is another thing by now, or nothing at all: then it looks anew.
+func anew(ctx context.Context, change func() error) error {
+	pause := firstPause
+	for n := 1; ; n++ {
+		err := change()
+		if !apierrors.IsConflict(err) || n == looks {
+			return err
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return err
+		}
+		pause = min(2*pause, longestPause)
+	}
+}
+
 // put brings an object to be as desired. One that is about to go is waited for,
 // one that may not be changed makes way, one of somebody else is left alone.
 func (p *Provider) put(
-	ctx context.Context, k kind, object *unstructured.Unstructured, identity ctf.Identity,
+	ctx context.Context, k kind, object *unstructured.Unstructured, identity ctf.Identity, ignored []string,
+) (result *unstructured.Unstructured, err error) {
+	err = anew(ctx, func() error {
+		result, err = p.putOnce(ctx, k, object, identity, ignored)
+		return err
+	})
+	return result, err
+}
+
+func (p *Provider) putOnce(
+	ctx context.Context, k kind, object *unstructured.Unstructured, identity ctf.Identity, ignored []string,
 ) (*unstructured.Unstructured, error) {
 	name := objectName{object.GetNamespace(), object.GetName()}
-	for {
-		live, err := p.standing(ctx, k, name)
-		if err != nil {
+	live, err := p.standing(ctx, k, name)
+	if err != nil {
+		return nil, err
+	}
+	if live != nil && !p.owns(live, identity) {
+		return nil, &foreignError{describe(object)}
+	}
+	result, err := p.cluster.apply(ctx, k, leaveIgnored(object, live, ignored), live, identity, false)
+	if live != nil && isImmutable(err) {
+		if err := p.remove(ctx, k, name, live.GetUID(), p.deleteTimeout); err != nil {
 			return nil, err
 		}
-		if live != nil && !p.owns(live, identity) {
-			return nil, &foreignError{describe(object)}
-		}
-		result, err := p.cluster.apply(ctx, k, object, live, identity, false)
-		switch {
-		case err == nil && result.GetDeletionTimestamp() != nil:
-			continue // it was deleted between the two
-		case err == nil:
-			return result, nil
-		case live != nil && apierrors.IsConflict(err) && strings.Contains(err.Error(), "uid"):
-			continue // it went between the two
-		case live != nil && isImmutable(err):
-			if err := p.remove(ctx, k, name, live.GetUID()); err != nil {
-				return nil, err
-			}
-			continue
-		case live == nil && apierrors.IsConflict(err):
-			return nil, &foreignError{describe(object)}
-		}
+		result, err = p.cluster.apply(ctx, k, object, nil, identity, false)
+	}
+	if err != nil {
 		return nil, rejected(object, err)
 	}
+	if result.GetDeletionTimestamp() != nil {
+		return nil, apierrors.NewConflict(k.resource().GroupResource(), name.name, errors.New("it was deleted meanwhile"))
+	}
+	return result, nil
 }
 
 // standing returns the live object, nil if there is none. It waits for one that
@@ -100,7 +126,22 @@ func (p *Provider) standing(ctx context.Context, k kind, name objectName) (*unst
 	case live.GetDeletionTimestamp() == nil:
 		return live, nil
 	}
-	return nil, p.waitGone(ctx, k, live)
+	return nil, p.waitGone(ctx, k, live, p.deleteTimeout)
+}
+
+// find returns the live object, nil if it is not there or not the instance's.
+func (p *Provider) find(ctx context.Context, k kind, name objectName, identity ctf.Identity) (*unstructured.Unstructured, error) {
+	live, err := p.cluster.get(ctx, k, name)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s %s: %w", k.Kind, name.id(), err)
+	}
+	if !p.owns(live, identity) {
+		return nil, nil
+	}
+	return live, nil
 }
 
 // A foreignError says that a name is taken.

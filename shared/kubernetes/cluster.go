@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/net/http2"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
@@ -25,6 +26,9 @@ const (
 	callTimeout = 35 * time.Second
 	// outage is how long an API server may be away before a call fails.
 	outage = time.Minute
+	// A call that is repeated waits before, each time longer.
+	firstPause   = 50 * time.Millisecond
+	longestPause = 2 * time.Second
 	// maxAnswer bounds what is read of an answer that is not an object.
 	maxAnswer = 4 << 20
 )
@@ -111,7 +115,7 @@ func (c *Cluster) at(k kind, namespace string) dynamic.ResourceInterface {
 // try repeats a call while the API server is away or asks to come again, for a
 // minute at most. The call must be one that may be repeated.
 func (c *Cluster) try(ctx context.Context, call func(context.Context) error) error {
-	began, pause := time.Now(), 50*time.Millisecond
+	began, pause := time.Now(), firstPause
 	for {
 		attempt, cancel := context.WithTimeout(ctx, callTimeout)
 		err := call(attempt)
@@ -125,7 +129,7 @@ func (c *Cluster) try(ctx context.Context, call func(context.Context) error) err
 		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
-		pause = min(2*pause, 2*time.Second)
+		pause = min(2*pause, longestPause)
 	}
 }
 
@@ -149,23 +153,24 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 func isTransient(err error) bool {
-	if apierrors.IsConflict(err) {
-		// Two requests counted against a quota at the same time.
-		return strings.Contains(err.Error(), "resourcequotas")
-	}
 	if apierrors.IsInternalError(err) && strings.Contains(err.Error(), "typed patch object") {
 		return false // so the API server says that a field is unknown
 	}
-	return apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err) || apierrors.IsTooManyRequests(err) ||
+	// The API server knows the token of a pod no more once the pod was deleted by
+	// force. Its process, which is about to be killed, must not take that for a
+	// fault of the scenario and record it.
+	return apierrors.IsUnauthorized(err) ||
+		apierrors.IsServerTimeout(err) || apierrors.IsTimeout(err) || apierrors.IsTooManyRequests(err) ||
 		apierrors.IsServiceUnavailable(err) || apierrors.IsInternalError(err) ||
 		utilnet.IsConnectionRefused(err) || utilnet.IsConnectionReset(err) || utilnet.IsProbableEOF(err) ||
 		utilnet.IsTimeout(err) || utilnet.IsHTTP2ConnectionLost(err) || brokeOff(err)
 }
 
-// brokeOff tells whether the connection ended in the middle of an answer, as
-// client-go says it.
+// brokeOff tells whether the answer ended in the middle, as client-go says it, or
+// before it began.
 func brokeOff(err error) bool {
-	return errors.Is(err, io.ErrUnexpectedEOF) || strings.Contains(err.Error(), "reading response body") &&
+	_, ended := errors.AsType[http2.StreamError](err)
+	return ended || errors.Is(err, io.ErrUnexpectedEOF) || strings.Contains(err.Error(), "reading response body") &&
 		strings.Contains(err.Error(), "Please retry")
 }
 
@@ -226,7 +231,7 @@ func (c *Cluster) lookUp(ctx context.Context, gvk schema.GroupVersionKind) (kind
 	}
 	for _, r := range list.Resources {
 		if r.Kind == gvk.Kind && !strings.Contains(r.Name, "/") {
-			k := kind{GroupVersionKind: gvk, plural: r.Name, namespaced: r.Namespaced}
+			k := kind{GroupVersionKind: gvk, plural: r.Name, namespaced: r.Namespaced, custom: true}
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			c.custom[gvk] = k

@@ -40,14 +40,20 @@ func (p *Provider) Diff(ctx context.Context, r plugin.DiffRequest) (plugin.DiffR
 	if err != nil {
 		return plugin.DiffResponse{}, err
 	}
-	live, err := p.find(ctx, k, after, identityOf(r.URN))
-	if err != nil {
-		return plugin.DiffResponse{}, err
-	}
-	if live == nil || live.GetDeletionTimestamp() != nil {
-		return replace("metadata"), nil
-	}
-	return p.compare(ctx, k, r, live, object)
+	var found plugin.DiffResponse
+	err = anew(ctx, func() error {
+		live, err := p.find(ctx, k, after, identityOf(r.URN))
+		if err != nil {
+			return err
+		}
+		if live == nil || live.GetDeletionTimestamp() != nil {
+			found = replace("metadata")
+			return nil
+		}
+		found, err = p.compare(ctx, k, r, live, object)
+		return err
+	})
+	return found, err
 }
 
 // compare tries the change out on the API server.
@@ -69,6 +75,8 @@ func (p *Provider) compare(
 			return replace("metadata"), err // its namespace goes, and takes it along
 		}
 	}
+	object = leaveIgnored(object, live, r.IgnoreChanges)
+	object.SetResourceVersion("") // whoever changes it meanwhile is seen by Update
 	result, err := p.cluster.apply(ctx, k, object, live, identity, true)
 	if isImmutable(err) {
 		return replace(changedKeys(r.OldInputs, r.NewInputs)...), nil

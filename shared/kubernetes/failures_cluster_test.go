@@ -231,7 +231,7 @@ func TestFullQuota(t *testing.T) {
 // deployment takes longer, and nothing else happens.
 func TestOutage(t *testing.T) {
 	t.Parallel()
-	p := clustertest.NewProxy(t)
+	p := clustertest.NewProxy(t, os.Getenv("KUBECONFIG"))
 	g := newGame(t, p.Kubeconfig)
 	described := objects(image(t), "readinessProbe: {httpGet: {port: 8080}, initialDelaySeconds: 4, periodSeconds: 1}")
 	done := make(chan error, 1)

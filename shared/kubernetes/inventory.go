@@ -40,6 +40,13 @@ func (p *Provider) Instances(ctx context.Context) iter.Seq2[ctf.Holding, error] 
 	}
 }
 
+// Shows tells that Instances finds the instance of an object in the namespace of
+// instances. We may not be let see others, and objects outside of namespaces.
+func (p *Provider) Shows(r ctf.Resource) bool {
+	namespace, _, within := strings.Cut(r.ID, "/")
+	return within && namespace == p.policy.target && strings.HasPrefix(r.Type, Package+":")
+}
+
 // note adds what an object tells of its instance.
 func note(found map[ctf.Identity]ctf.Holding, o *unstructured.Unstructured) {
 	identity := ctf.Identity(o.GetLabels()[LabelIdentity])

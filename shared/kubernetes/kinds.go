@@ -18,6 +18,8 @@ type kind struct {
 	template []string
 	// hasPods tells that pods are made of it, or that it is one.
 	hasPods bool
+	// custom tells that it is not built in: what is made of it is not known.
+	custom bool
 }
 
 func (k kind) resource() schema.GroupVersionResource {

@@ -49,7 +49,8 @@ type Options struct {
 	// ReadyTimeout is how long an object may take to work, unless the program
 	// says so; 0 is five minutes.
 	ReadyTimeout time.Duration
-	// DeleteTimeout is how long an object may take to go; 0 is five minutes.
+	// DeleteTimeout is how long an object may take to go, unless the program
+	// says so; 0 is five minutes.
 	DeleteTimeout time.Duration
 }
 

@@ -110,7 +110,7 @@ func (p *Provider) makeOwner(ctx context.Context, k kind, name objectName, ident
 	object.SetName(name.name)
 	object.SetLabels(merge(labels, map[string]string{labelOwner: "true"}))
 	object.SetAnnotations(annotations)
-	return p.put(ctx, k, object, identity)
+	return p.put(ctx, k, object, identity, nil)
 }
 
 func (c *Cluster) configMaps() kind {

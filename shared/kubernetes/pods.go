@@ -175,7 +175,10 @@ func (c *Cluster) lastWords(ctx context.Context, pod *corev1.Pod, container stri
 		log, err := c.text(ctx, path, url.Values{
 			"container": {container}, "previous": {previous}, "tailLines": {lastLines}, "limitBytes": {"4096"},
 		})
-		if text := strings.TrimSpace(string(log)); err == nil && text != "" {
+		// The kubelet says this in place of the log of a container that it has just
+		// removed.
+		removed := strings.HasPrefix(string(log), "unable to retrieve container logs for")
+		if text := strings.TrimSpace(string(log)); err == nil && text != "" && !removed {
 			return text
 		}
 	}

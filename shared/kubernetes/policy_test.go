@@ -18,7 +18,7 @@ const someone = "0123456789abcdef"
 
 // offline returns a provider whose cluster does not answer: whatever it says,
 // it says without asking.
-func offline(t *testing.T, policy *kubernetes.Policy) *kubernetes.Provider {
+func offline(t testing.TB, policy *kubernetes.Policy) *kubernetes.Provider {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "kubeconfig")
 	text := `{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: c, namespace: games}}],

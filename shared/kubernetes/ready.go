@@ -1,10 +1,12 @@
 package kubernetes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,9 +15,13 @@ import (
 )
 
 const (
-	// annotationSkip and annotationTimeout are those of Pulumi's own provider.
+	// These annotations are those of Pulumi's own provider.
 	annotationSkip    = "pulumi.com/skipAwait"
 	annotationTimeout = "pulumi.com/timeoutSeconds"
+	// annotationWaitFor names a condition that is waited for, as condition=Ready
+	// or condition=Synced=False. Without it an object of a custom kind of which
+	// no controller has said anything yet is taken to work.
+	annotationWaitFor = "pulumi.com/waitFor"
 )
 
 // A FailureError says that an object does not work, or does not go, and why.
@@ -65,11 +71,27 @@ func statusOf(k kind, live *unstructured.Unstructured) (standing, error) {
 	}
 	switch result.Status {
 	case status.CurrentStatus:
-		return standing{state: works}, nil
+		return waitedFor(live), nil
 	case status.FailedStatus:
 		return standing{state: broken, message: result.Message}, nil
 	}
 	return standing{message: result.Message}, nil
+}
+
+// waitedFor looks for the condition that the object's author wants.
+func waitedFor(live *unstructured.Unstructured) standing {
+	wanted, ok := strings.CutPrefix(live.GetAnnotations()[annotationWaitFor], "condition=")
+	if !ok {
+		return standing{state: works}
+	}
+	name, value, _ := strings.Cut(wanted, "=")
+	conditions, _, _ := unstructured.NestedFieldNoCopy(live.Object, "status", "conditions")
+	for _, condition := range members(conditions) {
+		if condition["type"] == name && condition["status"] == cmp.Or(value, "True") {
+			return standing{state: works}
+		}
+	}
+	return standing{message: "its condition " + name + " is not " + cmp.Or(value, "True")}
 }
 
 // serviceStatus waits for the address of a load balancer: programs show it.

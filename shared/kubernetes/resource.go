@@ -10,9 +10,8 @@ import (
 	"github.com/pulumi/pulumi/pkg/v3/resource/plugin"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-
-	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
 // Check gives an object what the program left out: apiVersion and kind, a name
@@ -98,7 +97,7 @@ func (p *Provider) Create(ctx context.Context, r plugin.CreateRequest) (plugin.C
 		out, err := p.preview(ctx, r.URN, r.Properties)
 		return plugin.CreateResponse{Properties: out}, err
 	}
-	live, out, err := p.bring(ctx, r.URN, r.Properties, r.Timeout)
+	live, out, err := p.bring(ctx, r.URN, r.Properties, r.Timeout, nil)
 	if live == nil {
 		return plugin.CreateResponse{}, err
 	}
@@ -120,7 +119,7 @@ func (p *Provider) Update(ctx context.Context, r plugin.UpdateRequest) (plugin.U
 		out, err := p.preview(ctx, r.URN, r.NewInputs)
 		return plugin.UpdateResponse{Properties: out}, err
 	}
-	live, out, err := p.bring(ctx, r.URN, r.NewInputs, r.Timeout)
+	live, out, err := p.bring(ctx, r.URN, r.NewInputs, r.Timeout, r.IgnoreChanges)
 	if live == nil {
 		return plugin.UpdateResponse{}, err
 	}
@@ -135,7 +134,7 @@ func (p *Provider) Update(ctx context.Context, r plugin.UpdateRequest) (plugin.U
 // bring makes the object as the inputs say and waits until it works. With an
 // error it returns the object if that is there.
 func (p *Provider) bring(
-	ctx context.Context, urn resource.URN, inputs resource.PropertyMap, timeout float64,
+	ctx context.Context, urn resource.URN, inputs resource.PropertyMap, timeout float64, ignored []string,
 ) (*unstructured.Unstructured, resource.PropertyMap, error) {
 	k, err := p.cluster.kindOf(ctx, urn.Type())
 	if err != nil {
@@ -152,16 +151,20 @@ func (p *Provider) bring(
 	if err := p.adopt(ctx, k, object, identity, false); err != nil {
 		return nil, nil, err
 	}
-	live, err := p.put(ctx, k, object, identity)
+	live, err := p.put(ctx, k, object, identity, ignored)
 	if err != nil {
 		return nil, nil, err
 	}
-	limit := p.readyTimeout
-	if timeout > 0 {
-		limit = time.Duration(timeout * float64(time.Second))
-	}
-	live, err = p.waitReady(ctx, k, live, limit)
+	live, err = p.waitReady(ctx, k, live, limitOf(timeout, p.readyTimeout))
 	return live, outputs(live, inputs), err
+}
+
+// limitOf is the program's own limit, in seconds, if it has one.
+func limitOf(seconds float64, otherwise time.Duration) time.Duration {
+	if seconds > 0 {
+		return time.Duration(seconds * float64(time.Second))
+	}
+	return otherwise
 }
 
 // preview tells what the object would be: the API server's own answer, but for
@@ -197,37 +200,26 @@ func (p *Provider) tryOut(
 	if err := p.adopt(ctx, k, object, identity, true); err != nil {
 		return nil, err
 	}
-	live, err := p.find(ctx, k, objectName{object.GetNamespace(), object.GetName()}, identity)
-	if err != nil {
-		return nil, err
-	}
-	result, err := p.cluster.apply(ctx, k, object, live, identity, true)
-	switch {
-	case apierrors.IsNotFound(err): // its namespace is one that would be made first
-		return maps.Clone(inputs), nil
-	case live == nil && apierrors.IsConflict(err):
-		return nil, &foreignError{describe(object)}
-	case isImmutable(err): // it would be replaced
-		return maps.Clone(inputs), nil
-	case err != nil:
-		return nil, rejected(object, err)
-	}
-	return outputs(result, inputs), nil
-}
-
-// find returns the live object, nil if it is not there or not the instance's.
-func (p *Provider) find(ctx context.Context, k kind, name objectName, identity ctf.Identity) (*unstructured.Unstructured, error) {
-	live, err := p.cluster.get(ctx, k, name)
-	if apierrors.IsNotFound(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read %s %s: %w", k.Kind, name.id(), err)
-	}
-	if !p.owns(live, identity) {
-		return nil, nil
-	}
-	return live, nil
+	var out resource.PropertyMap
+	err := anew(ctx, func() error {
+		live, err := p.find(ctx, k, objectName{object.GetNamespace(), object.GetName()}, identity)
+		if err != nil {
+			return err
+		}
+		result, err := p.cluster.apply(ctx, k, object, live, identity, true)
+		switch {
+		case apierrors.IsNotFound(err), isImmutable(err): // its namespace would be made first, or it be replaced
+			out = maps.Clone(inputs)
+			return nil
+		case live == nil && apierrors.HasStatusCause(err, metav1.CauseTypeFieldManagerConflict):
+			return &foreignError{describe(object)}
+		case err != nil:
+			return rejected(object, err)
+		}
+		out = outputs(result, inputs)
+		return nil
+	})
+	return out, err
 }
 
 // Read returns the object as it is, and no id for one that is not there or not
@@ -289,5 +281,5 @@ func (p *Provider) discard(ctx context.Context, r plugin.DeleteRequest) error {
 	if uid := uidOf(r.Outputs); uid != "" && uid != live.GetUID() {
 		return nil // the one that is meant is gone
 	}
-	return p.remove(ctx, k, name, live.GetUID())
+	return p.remove(ctx, k, name, live.GetUID(), limitOf(r.Timeout, p.deleteTimeout))
 }

@@ -29,7 +29,7 @@ func (p *Provider) Sweep(ctx context.Context, identity ctf.Identity) error {
 	var group errgroup.Group
 	err := p.roots(ctx, identity, func(k kind, o *unstructured.Unstructured) {
 		name, uid := objectName{o.GetNamespace(), o.GetName()}, o.GetUID()
-		group.Go(func() error { return p.remove(ctx, k, name, uid) })
+		group.Go(func() error { return p.remove(ctx, k, name, uid, p.deleteTimeout) })
 	})
 	if err := errors.Join(group.Wait(), err); err != nil {
 		return fmt.Errorf("sweep %s: %w", identity, err)

@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -104,9 +105,9 @@ func (c *Cluster) open(ctx context.Context, call func(context.Context) error) er
 }
 
 // waitGone waits until that very object is gone.
-func (p *Provider) waitGone(ctx context.Context, k kind, live *unstructured.Unstructured) error {
+func (p *Provider) waitGone(ctx context.Context, k kind, live *unstructured.Unstructured, limit time.Duration) error {
 	last := live
-	ctx, cancel := context.WithTimeoutCause(ctx, p.deleteTimeout, errTooLong)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errTooLong)
 	defer cancel()
 	err := p.cluster.follow(ctx, k, live, func(now *unstructured.Unstructured) (bool, error) {
 		if now == nil || now.GetUID() != live.GetUID() {
@@ -120,35 +121,47 @@ func (p *Provider) waitGone(ctx context.Context, k kind, live *unstructured.Unst
 		if f := last.GetFinalizers(); len(f) > 0 {
 			detail = "it waits for " + strings.Join(f, ", ")
 		}
-		return &FailureError{Object: describe(live), Reason: "it is not gone after " + p.deleteTimeout.String(), Detail: detail}
+		return &FailureError{Object: describe(live), Reason: "it is not gone after " + limit.String(), Detail: detail}
 	}
 	return err
 }
 
 // remove deletes that very object and returns when it is gone. One that is not
 // there, or is another by now, is gone.
-func (p *Provider) remove(ctx context.Context, k kind, name objectName, uid types.UID) error {
+func (p *Provider) remove(ctx context.Context, k kind, name objectName, uid types.UID, limit time.Duration) error {
 	policy := metav1.DeletePropagationBackground
-	if k.hasPods && k.Kind != "Pod" || k.name() == "ConfigMap" && strings.HasPrefix(name.name, "mayfly-") {
+	if k.custom || k.hasPods && k.Kind != "Pod" || k.name() == "ConfigMap" && strings.HasPrefix(name.name, "mayfly-") {
 		policy = metav1.DeletePropagationForeground // gone means: its pods too
 	}
-	err := p.cluster.try(ctx, func(ctx context.Context) error {
-		return p.cluster.at(k, name.namespace).Delete(ctx, name.name, metav1.DeleteOptions{
-			PropagationPolicy: &policy, Preconditions: &metav1.Preconditions{UID: &uid},
+	var live *unstructured.Unstructured // nil is that it is gone
+	err := anew(ctx, func() error {
+		live = nil
+		err := p.cluster.try(ctx, func(ctx context.Context) error {
+			return p.cluster.at(k, name.namespace).Delete(ctx, name.name, metav1.DeleteOptions{
+				PropagationPolicy: &policy, Preconditions: &metav1.Preconditions{UID: &uid},
+			})
 		})
+		switch {
+		case apierrors.IsNotFound(err):
+			return nil
+		case err != nil && !apierrors.IsConflict(err):
+			return err
+		}
+		now, looking := p.cluster.get(ctx, k, name)
+		if apierrors.IsNotFound(looking) || looking == nil && now.GetUID() != uid {
+			return nil
+		}
+		live = now
+		return cmp.Or(looking, err)
 	})
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil
+	if apierrors.IsConflict(err) {
+		return &FailureError{Object: k.Kind + " " + string(name.id()), Reason: "it can't be deleted", Detail: err.Error()}
 	}
 	if err != nil {
 		return fmt.Errorf("delete %s %s: %w", k.Kind, name.id(), err)
 	}
-	live, err := p.cluster.get(ctx, k, name)
-	if apierrors.IsNotFound(err) || err == nil && live.GetUID() != uid {
+	if live == nil {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("delete %s %s: %w", k.Kind, name.id(), err)
-	}
-	return p.waitGone(ctx, k, live)
+	return p.waitGone(ctx, k, live, limit)
 }

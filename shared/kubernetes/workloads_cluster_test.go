@@ -92,11 +92,11 @@ func TestFailure(t *testing.T) {
 	}{
 		{"no image", nowhere, "", time.Minute, []string{nowhere, "can't be pulled", "not found"}},
 		{"no command", program, "command: [/nothing]", time.Minute, []string{"container main can't be started", "no such file"}},
-		{"crash", program, "args: [crash]\n        readinessProbe: {httpGet: {port: 8080}}", 20 * time.Second, []string{"container main", "exit code 3", "the database is on fire"}},
-		{"no room", program, "resources: {requests: {cpu: 1000}}", 3 * time.Second, []string{"no node has room for it", "Insufficient cpu"}},
-		{"no secret", program, "envFrom: [{secretRef: {name: gone}}]", 20 * time.Second, []string{`secret "gone" not found`}},
-		{"no mount", program, "volumeMounts: [{name: v, mountPath: /v}]\n      volumes: [{name: v, configMap: {name: lost}}]", 20 * time.Second, []string{`configmap "lost" not found`}},
-		{"not ready", program, "readinessProbe: {httpGet: {port: 9999}, periodSeconds: 1}", 20 * time.Second, []string{"a pod runs and is not ready", "Readiness probe failed"}},
+		{"crash", program, "args: [crash]\n        readinessProbe: {httpGet: {port: 8080}}", 40 * time.Second, []string{"container main", "exit code 3", "the database is on fire"}},
+		{"no room", program, "resources: {requests: {cpu: 1000}}", 20 * time.Second, []string{"no node has room for it", "Insufficient cpu"}},
+		{"no secret", program, "envFrom: [{secretRef: {name: gone}}]", 40 * time.Second, []string{`secret "gone" not found`}},
+		{"no mount", program, "volumeMounts: [{name: v, mountPath: /v}]\n      volumes: [{name: v, configMap: {name: lost}}]", 40 * time.Second, []string{`configmap "lost" not found`}},
+		{"not ready", program, "readinessProbe: {httpGet: {port: 9999}, periodSeconds: 1}", 40 * time.Second, []string{"a pod runs and is not ready", "Readiness probe failed"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -3,13 +3,13 @@ package lifecycle_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/mayfly-ctf/mayfly/shared/lifecycle"
+	"github.com/mayfly-ctf/mayfly/shared/redis/redistest"
 )
 
 func TestDeploy(t *testing.T) {
@@ -52,6 +52,28 @@ func TestFailedDeploymentThatCannotBeDestroyed(t *testing.T) {
 	if !outcome.Destroyed {
 		t.Errorf("outcome %+v, want destroyed", outcome)
 	}
+	s.wantNothing()
+}
+
+// A failure that can't be recorded is none yet: the instance is still pending.
+func TestFailureThatCannotBeRecorded(t *testing.T) {
+	t.Parallel()
+	server := redistest.New(t, "--appendonly", "yes", "--appendfsync", "always")
+	s := newSiteOn(t, server.URL(), lifecycle.Bounds{}, time.Minute)
+	s.machine.script(func(context.Context, ctf.Program) error {
+		server.Kill()
+		return errMistake
+	}, nil)
+	key := s.reserve()
+	_, err := s.Settle(t.Context(), key)
+	wantReason(t, err, ctf.ReasonUnavailable)
+	server.Restart()
+	if got := s.records()[key.Identity]; got.State != ctf.Pending {
+		t.Errorf("it is %s, want pending", got.State)
+	}
+	s.machine.script(failUp(errMistake), nil)
+	_, err = s.Settle(t.Context(), key)
+	wantReason(t, err, ctf.ReasonDeploymentFailed)
 	s.wantNothing()
 }
 
@@ -109,21 +131,6 @@ func TestCallerLeavesAndTheWorkGoesOn(t *testing.T) {
 	s.wantOnly("one")
 }
 
-func TestDrainGivesUp(t *testing.T) {
-	t.Parallel()
-	s := newSite(t, time.Minute)
-	gate := newGate()
-	s.machine.script(gate.up, nil)
-	creating := s.settling(t.Context(), s.reserve())
-	within(t, gate.reached)
-	enough := errors.New("enough")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(enough)
-	wantError(t, s.Drain(ctx), enough)
-	close(gate.open)
-	check(t, within(t, creating).err)
-}
-
 func TestDeadWorkerIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, time.Minute)
@@ -153,7 +160,7 @@ func TestWorkerThatDiesForEverIsAFailure(t *testing.T) {
 // The limit ends the work and nothing is recorded: whoever is next finishes it.
 func TestLimit(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, 300*time.Millisecond)
+	s := newSite(t, 3*time.Second) // which the last one is to keep
 	gate := newGate()
 	s.machine.script(gate.up, nil)
 	key := s.reserve()
@@ -161,6 +168,14 @@ func TestLimit(t *testing.T) {
 	wantError(t, err, context.DeadlineExceeded)
 	if got := s.records()[key.Identity]; got.State != ctf.Pending {
 		t.Errorf("it is %s, want pending", got.State)
+	}
+	if n := s.handedOn(); n != 1 {
+		t.Errorf("it was handed on %d times, want once", n)
+	}
+	_, err = s.Finish(t.Context(), key, patience)
+	wantError(t, err, context.DeadlineExceeded)
+	if n := s.handedOn(); n != 1 {
+		t.Error("what was handed on is handed on again")
 	}
 	close(gate.open)
 	outcome, err := s.Settle(t.Context(), key)
@@ -208,12 +223,7 @@ func TestUnknownInstance(t *testing.T) {
 func TestSettleAll(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, time.Minute)
-	var ids []ctf.Identity
-	for n := range 40 {
-		r, err := s.store.Reserve(t.Context(), ctf.ReserveRequest{Challenge: s.challenge, Source: ctf.SourceID(fmt.Sprint(n))})
-		check(t, err)
-		ids = append(ids, r.Instance.Key.Identity)
-	}
+	ids := s.reserveMany(40)
 	bad := ids[7]
 	s.machine.script(func(_ context.Context, p ctf.Program) error {
 		if p.Instance.Identity == bad {
@@ -224,6 +234,38 @@ func TestSettleAll(t *testing.T) {
 	wantReason(t, s.SettleAll(t.Context(), s.challenge, ids), ctf.ReasonDeploymentFailed)
 	if n := len(s.machine.deployed()); n != len(ids)-1 {
 		t.Errorf("%d are deployed, want %d", n, len(ids)-1)
+	}
+}
+
+// The time of a call is over before most of its instances have had their turn:
+// it returns, what it began goes on, and the rest is handed on in one piece.
+func TestSettleAllOutOfTime(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, time.Minute)
+	gate := newGate()
+	s.machine.script(gate.up, nil)
+	ids := s.reserveMany(40)
+	ctx, end := context.WithCancelCause(t.Context())
+	over := errors.New("its time is over")
+	go func() {
+		<-gate.reached
+		end(over)
+	}()
+	wantError(t, s.SettleAll(ctx, s.challenge, ids), over)
+	close(gate.open)
+	check(t, s.Drain(t.Context()))
+	if n := len(s.machine.deployed()); n == 0 || n > 16 {
+		t.Errorf("%d were begun, want up to 16", n)
+	}
+	if n := s.handedOn(); n != 1 {
+		t.Errorf("the rest was handed on %d times, want once", n)
+	}
+	check(t, s.SettleAll(t.Context(), s.challenge, ids))
+	if n := len(s.machine.deployed()); n != len(ids) {
+		t.Errorf("%d are deployed, want %d", n, len(ids))
+	}
+	if n := s.handedOn(); n != 1 {
+		t.Error("what is done is handed on")
 	}
 }
 
@@ -242,5 +284,80 @@ func TestFinish(t *testing.T) {
 	outcome, err := s.Finish(t.Context(), key, patience)
 	if err != nil || outcome.Instance.State != ctf.Ready {
 		t.Errorf("%+v %v, want ready", outcome, err)
+	}
+}
+
+// Work that never comes to an end is begun only so often, whether its time runs
+// out each time or its process dies.
+func TestAttemptsAreBounded(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		begin func(s *site) ctf.InstanceKey
+		want  ctf.State
+	}{
+		"deployment": {(*site).reserve, ""},
+		"in-place":   {func(s *site) ctf.InstanceKey { key := s.started(); s.update("two", ctf.InPlace); return key }, ctf.Ready},
+		"blue-green": {func(s *site) ctf.InstanceKey { key := s.started(); s.update("two", ctf.BlueGreen); return key }, ctf.Ready},
+		"recreate":   {func(s *site) ctf.InstanceKey { key := s.started(); s.update("two", ctf.Recreate); return key }, ctf.Failed},
+	} {
+		for ending, stuck := range map[string]func(context.Context, ctf.Program) error{
+			"the time runs out": func(ctx context.Context, _ ctf.Program) error { <-ctx.Done(); return context.Cause(ctx) },
+			"the worker dies":   failUp(errDied),
+		} {
+			t.Run(name+", "+ending, func(t *testing.T) {
+				t.Parallel()
+				s := newSite(t, time.Minute)
+				key := test.begin(s)
+				s.machine.script(stuck, nil)
+				hasty := lifecycle.New(s.store, s.machine, s.announced, lifecycle.Bounds{}, 300*time.Millisecond)
+				var err error
+				tries := 0
+				for unsettled := true; unsettled; tries++ {
+					if tries > 40 {
+						t.Fatal("it is tried again and again")
+					}
+					_, err = hasty.Settle(t.Context(), key)
+					i, there := s.records()[key.Identity]
+					unsettled = there && (i.State == ctf.Pending || i.State == ctf.Updating)
+				}
+				if err == nil {
+					t.Error("whoever made the last attempt is not told")
+				}
+				s.machine.script(nil, nil)
+				for id := range s.records() { // what is given up is destroyed, and so is a half
+					_, _ = s.Settle(t.Context(), ctf.InstanceKey{Challenge: s.challenge, Identity: id})
+				}
+				if i := s.records()[key.Identity]; i.State != test.want || test.want != "" && i.Failure == "" {
+					t.Errorf("it is %q because %q, want %q", i.State, i.Failure, test.want)
+				}
+				// Whoever wants it again has all attempts before him.
+				if test.want == ctf.Ready {
+					s.update("two", ctf.InPlace)
+					_, err := s.Settle(t.Context(), key)
+					check(t, err)
+					s.wantOnly("two")
+				}
+			})
+		}
+	}
+}
+
+// Whoever loses the lease again and again leaves the work to others, and tells
+// his caller to ask again.
+func TestLeaseLostAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, time.Minute)
+	key := s.reserve()
+	s.machine.script(func(ctx context.Context, _ ctf.Program) error {
+		s.steal(key).Release()
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}, nil)
+	_, err := s.Settle(t.Context(), key)
+	wantReason(t, err, ctf.ReasonUnavailable)
+	wantError(t, err, ctf.ErrLeaseLost)
+	s.machine.script(nil, nil)
+	if outcome, err := s.Settle(t.Context(), key); err != nil || outcome.Instance.State != ctf.Ready {
+		t.Errorf("then it is %+v %v, want ready", outcome, err)
 	}
 }

@@ -3,6 +3,7 @@ package lifecycle_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"sync"
 	"sync/atomic"
@@ -86,6 +87,13 @@ func (m *machine) Down(ctx context.Context, key ctf.InstanceKey, c ctf.Checkpoin
 	return nil
 }
 
+func (m *machine) Resources(_ context.Context, c ctf.Checkpoint) ([]ctf.Resource, error) {
+	if c.Base == nil && len(c.Journal) == 0 {
+		return nil, nil
+	}
+	return []ctf.Resource{{Type: "machine:index:Entry", ID: "1"}}, nil
+}
+
 // script sets the hooks.
 func (m *machine) script(up func(context.Context, ctf.Program) error, down func(context.Context, ctf.Identity) error) {
 	m.mu.Lock()
@@ -153,15 +161,20 @@ type site struct {
 
 func newSite(t testing.TB, limit time.Duration) *site {
 	t.Helper()
+	return newSiteOn(t, redistest.Start(t), lifecycle.Bounds{}, limit)
+}
+
+func newSiteOn(t testing.TB, url string, b lifecycle.Bounds, limit time.Duration) *site {
+	t.Helper()
 	keys, err := redis.ParseKeys(redis.NewKey())
 	check(t, err)
 	s := &site{
-		t: t, url: redistest.Start(t), keys: keys, announced: &announcer{},
+		t: t, url: url, keys: keys, announced: &announcer{},
 		machine:   &machine{t: t, running: map[ctf.Identity]string{}},
 		challenge: ctf.ChallengeKey{Tenant: ctf.DefaultTenant, ID: "challenge"},
 	}
 	s.store = s.open()
-	s.Lifecycle = lifecycle.New(s.store, s.machine, s.announced, limit)
+	s.Lifecycle = lifecycle.New(s.store, s.machine, s.announced, b, limit)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
@@ -185,6 +198,30 @@ func (s *site) reserve() ctf.InstanceKey {
 	r, err := s.store.Reserve(s.t.Context(), ctf.ReserveRequest{Challenge: s.challenge, Source: "team"})
 	check(s.t, err)
 	return r.Instance.Key
+}
+
+// reserveMany reserves an instance each for many sources.
+func (s *site) reserveMany(count int) (ids []ctf.Identity) {
+	s.t.Helper()
+	for n := range count {
+		r, err := s.store.Reserve(s.t.Context(), ctf.ReserveRequest{Challenge: s.challenge, Source: ctf.SourceID(fmt.Sprint(n))})
+		check(s.t, err)
+		ids = append(ids, r.Instance.Key.Identity)
+	}
+	return ids
+}
+
+// handedOn is how often work was handed on, as far as the outbox shows.
+func (s *site) handedOn() (times int) {
+	s.t.Helper()
+	pending, _, err := s.store.Pending(s.t.Context(), s.challenge, "")
+	check(s.t, err)
+	for _, e := range pending {
+		if e.Type == ctf.ChallengeUnsettled {
+			times++
+		}
+	}
+	return times
 }
 
 // started is an instance that team has, of the scenario "one".
@@ -284,10 +321,18 @@ func (s *site) steal(key ctf.InstanceKey) ctf.Lease {
 	if len(found) != 1 {
 		s.t.Fatalf("leases of %s: %v", key.Identity, found)
 	}
-	check(s.t, raw.Set(s.t.Context(), found[0], "a thief", time.Millisecond).Err())
-	lease, err := s.open().Lease(s.t.Context(), key)
-	check(s.t, err)
-	return lease
+	thief := s.open()
+	for {
+		check(s.t, raw.Del(s.t.Context(), found[0]).Err())
+		ctx, cancel := context.WithTimeout(s.t.Context(), time.Second)
+		lease, err := thief.Lease(ctx, key)
+		cancel()
+		if errors.Is(err, context.DeadlineExceeded) {
+			continue // its holder, who refreshes it all the time, was faster
+		}
+		check(s.t, err)
+		return lease
+	}
 }
 
 func check(t testing.TB, err error) {

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,15 +17,27 @@ type job struct {
 	*Lifecycle
 	lease ctf.Lease
 	ctf.Work
+	// turn is one that the work came with, or nil.
+	turn *Turn
 	// last: no other try follows, so whatever goes wrong is a failure.
 	last bool
 }
 
 func (j job) deploy(ctx context.Context) error {
+	if j.Attempt > attempts {
+		return j.abandon(ctx, ctf.Deleting, errWornOut())
+	}
 	return j.up(ctx, j.Checkpoint, ctf.Deleting)
 }
 
 func (j job) update(ctx context.Context) error {
+	switch {
+	case j.Attempt <= attempts:
+	case j.Instance.Strategy == ctf.Recreate:
+		return j.abandon(ctx, ctf.Failed, errWornOut())
+	default:
+		return j.abandon(ctx, ctf.Ready, errWornOut())
+	}
 	switch j.Instance.Strategy {
 	case ctf.BlueGreen:
 		return j.replace(ctx)
@@ -35,11 +48,21 @@ func (j job) update(ctx context.Context) error {
 	}
 }
 
+// errWornOut is why no other attempt is made.
+func errWornOut() error {
+	return ctf.DeploymentFailed(fmt.Sprintf("it was begun %d times and never came to an end, "+
+		"because it took too long each time or ended the process that was at it", attempts), nil)
+}
+
 // up deploys; an instance whose deployment fails is left in the state given.
 func (j job) up(ctx context.Context, from ctf.Checkpoint, failed ctf.State) error {
 	held, cancel := j.lease.Hold(ctx, j.Instance.State)
 	defer cancel()
-	result, err := j.engine.Up(held, j.Program(), from, j.lease.Journal(j.Instance.State))
+	var result ctf.Result
+	err := j.inTurn(held, deployment, func() (err error) {
+		result, err = j.engine.Up(held, j.Program(), from, j.lease.Journal(j.Instance.State))
+		return err
+	})
 	if err != nil {
 		return j.fail(ctx, held, failed, err)
 	}
@@ -47,8 +70,21 @@ func (j job) up(ctx context.Context, from ctf.Checkpoint, failed ctf.State) erro
 	return err
 }
 
+// inTurn waits for a turn and works in it.
+func (j job) inTurn(ctx context.Context, k kind, work func() error) error {
+	if k == deployment && j.turn != nil {
+		return work()
+	}
+	leave, err := j.turns.take(ctx, j.Instance.Key.Challenge, k)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return work()
+}
+
 // recreate leaves nothing of the old deployment before it makes the new one. A
-// failure leaves no instance, and nothing that one was made of.
+// failure leaves no instance; what one was made of is cleared next.
 func (j job) recreate(ctx context.Context) error {
 	if err := j.down(ctx, ctf.Failed); err != nil {
 		return err
@@ -56,28 +92,20 @@ func (j job) recreate(ctx context.Context) error {
 	if err := j.lease.Journal(ctf.Updating).Rebase(ctx, nil); err != nil {
 		return fmt.Errorf("clear the checkpoint: %w", err)
 	}
-	err := j.up(ctx, ctf.Checkpoint{}, ctf.Failed)
-	if recorded := (*recordedError)(nil); errors.As(err, &recorded) {
-		return j.clear(ctx, err)
-	}
-	return err
+	return j.up(ctx, ctf.Checkpoint{}, ctf.Failed)
 }
 
-// clear destroys what a failed recreate has left. Should that fail too, the
-// failed record keeps the checkpoint for its deletion.
-func (j job) clear(ctx context.Context, failure error) error {
-	w, err := j.lease.Load(ctx)
-	if err != nil {
-		return failure
-	}
+// clear destroys what a failed instance has left. Should that fail too, the record
+// keeps the checkpoint, and reconcile tries again.
+func (j job) clear(ctx context.Context) error {
 	held, cancel := j.lease.Hold(ctx, ctf.Failed)
 	defer cancel()
 	journal := j.lease.Journal(ctf.Failed)
-	if err := j.engine.Down(held, j.Instance.Key, w.Checkpoint, journal); err != nil {
-		return failure
+	err := j.inTurn(held, destruction, func() error { return j.engine.Down(held, j.Instance.Key, j.Checkpoint, journal) })
+	if err != nil {
+		return cmp.Or(context.Cause(held), err)
 	}
-	_ = journal.Rebase(ctx, nil) // its deletion would find nothing to destroy either way
-	return failure
+	return journal.Rebase(ctx, nil)
 }
 
 // replace deploys another identity and switches the source over to it, which
@@ -89,7 +117,7 @@ func (j job) replace(ctx context.Context) error {
 	}
 	// Not under Hold: the switch itself supersedes this record. If its source
 	// deletes it meanwhile, the switch is refused and the replacement destroyed.
-	outcome, err := j.settle(ctx, ctx, ctf.InstanceKey{Challenge: j.Instance.Key.Challenge, Identity: id})
+	outcome, err := j.settle(ctx, ctx, nil, ctf.InstanceKey{Challenge: j.Instance.Key.Challenge, Identity: id})
 	switch {
 	case err == nil && outcome.Gone:
 		return ctf.ErrSuperseded
@@ -116,7 +144,9 @@ func (j job) destroy(ctx context.Context) error {
 func (j job) down(ctx context.Context, failed ctf.State) error {
 	held, cancel := j.lease.Hold(ctx, j.Instance.State)
 	defer cancel()
-	err := j.engine.Down(held, j.Instance.Key, j.Checkpoint, j.lease.Journal(j.Instance.State))
+	err := j.inTurn(held, destruction, func() error {
+		return j.engine.Down(held, j.Instance.Key, j.Checkpoint, j.lease.Journal(j.Instance.State))
+	})
 	if err != nil {
 		return j.fail(ctx, held, failed, err)
 	}
@@ -144,7 +174,7 @@ func (j job) abandon(ctx context.Context, state ctf.State, err error) error {
 		if errors.Is(recording, ctf.ErrSuperseded) {
 			return recording
 		}
-		return errors.Join(err, recording)
+		return errors.Join(recording, err) // the caller is told that it is not done, for it is begun again
 	}
 	return &recordedError{err}
 }

@@ -20,9 +20,14 @@ import (
 // under it, a worker for instance. The journal makes that safe.
 const retries = 3
 
-// linger is how long work waits for a lease after its caller left: longer than
-// it takes the lease of a dead process to run out.
-const linger = 30 * time.Second
+// attempts is how many times an instance is begun to be deployed or updated.
+// After so many whose process died, or whose time ran out, it has failed. Each
+// lease counts, so there are enough for a while in which leases are lost.
+const attempts = 16
+
+// turnKept is how long a turn is kept while somebody else is at work on the
+// instance that it is for.
+const turnKept = time.Second
 
 // atOnce is how many instances one call settles in parallel.
 const atOnce = 16
@@ -30,20 +35,33 @@ const atOnce = 16
 // ErrHeld is what Finish returns while somebody else is at work.
 var ErrHeld = errors.New("somebody else is at work on the instance")
 
+// A Store leases instances, and takes what is left of the work on them.
+type Store interface {
+	ctf.Leaser
+	ctf.Relay
+}
+
 // A Lifecycle settles instances.
 type Lifecycle struct {
-	leases   ctf.Leaser
+	store    Store
 	engine   ctf.Engine
 	announce ctf.Announcer
+	bounds   Bounds
+	turns    *turns
 	limit    time.Duration
 
 	running sync.WaitGroup
+	// lasting ends when work in progress is to be handed over, and none to begin.
+	lasting context.Context
+	end     context.CancelCauseFunc
 }
 
 // New returns a Lifecycle that gives up on an instance after limit; what it
 // leaves is finished by whoever settles the instance next.
-func New(leases ctf.Leaser, engine ctf.Engine, announce ctf.Announcer, limit time.Duration) *Lifecycle {
-	return &Lifecycle{leases: leases, engine: engine, announce: announce, limit: limit}
+func New(store Store, engine ctf.Engine, announce ctf.Announcer, b Bounds, limit time.Duration) *Lifecycle {
+	l := &Lifecycle{store: store, engine: engine, announce: announce, bounds: b, turns: newTurns(b), limit: limit}
+	l.lasting, l.end = context.WithCancelCause(context.Background())
+	return l
 }
 
 // An Outcome is how an instance was left.
@@ -61,29 +79,28 @@ type Outcome struct {
 // the others find the work done. The error is why the record's wish could not
 // be fulfilled; the Outcome is valid all the same.
 //
-// When ctx ends Settle returns its cause, but the work goes on; see Drain.
+// When ctx ends Settle returns its cause, but the work goes on; see Drain. When
+// the limit ends the work, it is handed on.
 func (l *Lifecycle) Settle(ctx context.Context, key ctf.InstanceKey) (Outcome, error) {
-	return wait(ctx, l.start(ctx, key, l.limit))
+	return l.Deploy(ctx, nil, key)
+}
+
+// Deploy is Settle for an instance that was made in a turn, which ends with the
+// work.
+func (l *Lifecycle) Deploy(ctx context.Context, turn *Turn, key ctf.InstanceKey) (Outcome, error) {
+	return wait(ctx, l.start(ctx, turn, key, l.limit, l.handOn))
 }
 
 // Finish is Settle for work that somebody else may be at. When that one does
 // not give the lease up within patience, he lives, and Finish returns ErrHeld.
+// Nothing is handed on: what was handed on once would come again and again.
 func (l *Lifecycle) Finish(ctx context.Context, key ctf.InstanceKey, patience time.Duration) (Outcome, error) {
-	return wait(ctx, l.start(ctx, key, patience))
-}
-
-func wait(ctx context.Context, done <-chan result) (Outcome, error) {
-	select {
-	case r := <-done:
-		return r.outcome, r.err
-	case <-ctx.Done():
-		return Outcome{}, context.Cause(ctx)
-	}
+	return wait(ctx, l.start(ctx, nil, key, patience, nil))
 }
 
 // SettleAll settles many instances of a challenge, a few at once, and returns
 // all that went wrong. When ctx ends it returns its cause; what was begun goes
-// on.
+// on, and the rest is handed on, all of it at once.
 func (l *Lifecycle) SettleAll(ctx context.Context, challenge ctf.ChallengeKey, ids []ctf.Identity) error {
 	var group errgroup.Group
 	group.SetLimit(atOnce)
@@ -94,46 +111,43 @@ func (l *Lifecycle) SettleAll(ctx context.Context, challenge ctf.ChallengeKey, i
 			break
 		}
 		group.Go(func() error {
-			_, failures[i] = l.Settle(ctx, ctf.InstanceKey{Challenge: challenge, Identity: id})
+			if failures[i] = context.Cause(ctx); failures[i] == nil { // else it ended before this one's turn
+				_, failures[i] = wait(ctx, l.start(ctx, nil, ctf.InstanceKey{Challenge: challenge, Identity: id}, l.limit, nil))
+			}
 			return nil
 		})
 	}
 	_ = group.Wait() // the errors are in failures
-	return errors.Join(failures...)
+	err := errors.Join(failures...)
+	if ctx.Err() != nil && err != nil {
+		err = errors.Join(err, l.handOn(ctx, challenge))
+		l.announce.Announce(challenge)
+	}
+	return err
 }
 
-// Start begins what Settle does and does not wait for it.
-func (l *Lifecycle) Start(ctx context.Context, key ctf.InstanceKey) { l.start(ctx, key, l.limit) }
-
-type result struct {
-	outcome Outcome
-	err     error
+// handOn has work that is left gone on with elsewhere.
+func (l *Lifecycle) handOn(ctx context.Context, challenge ctf.ChallengeKey) error {
+	if err := l.store.HandOn(context.WithoutCancel(ctx), challenge); err != nil {
+		return fmt.Errorf("hand on what is left: %w", err)
+	}
+	return nil
 }
 
-func (l *Lifecycle) start(ctx context.Context, key ctf.InstanceKey, patience time.Duration) <-chan result {
-	done := make(chan result, 1)
-	l.running.Go(func() {
-		working, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.limit)
-		defer cancel()
-		waiting, cancel := context.WithTimeoutCause(working, patience, ErrHeld)
-		defer cancel()
-		defer context.AfterFunc(ctx, func() {
-			select {
-			case <-time.After(linger):
-				cancel()
-			case <-waiting.Done():
-			}
-		})()
-		outcome, err := l.settle(working, waiting, key)
-		l.announce.Announce(key.Challenge)
-		done <- result{outcome, err}
-	})
-	return done
+// Start begins what Settle does and does not wait for it. It is for deletions,
+// which expire looks after.
+func (l *Lifecycle) Start(ctx context.Context, key ctf.InstanceKey) {
+	l.start(ctx, nil, key, l.limit, nil)
 }
 
-// Validate runs a scenario without making anything. A scenario that can't be
-// run with these settings is a Scenario* error.
+// Validate runs a scenario without making anything, in a turn like any other. A
+// scenario that can't be run with these settings is a Scenario* error.
 func (l *Lifecycle) Validate(ctx context.Context, key ctf.ChallengeKey, scenario ctf.Scenario, additional map[string]string) error {
+	leave, err := l.turns.take(ctx, key, deployment)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	return l.engine.Preview(ctx, ctf.Program{
 		Scenario:   scenario,
 		Instance:   ctf.InstanceKey{Challenge: key, Identity: ctf.NewIdentity()},
@@ -146,6 +160,11 @@ func (l *Lifecycle) Validate(ctx context.Context, key ctf.ChallengeKey, scenario
 func (l *Lifecycle) Discard(ctx context.Context, key ctf.InstanceKey) error {
 	ctx, cancel := context.WithTimeout(ctx, l.limit)
 	defer cancel()
+	leave, err := l.turns.take(ctx, key.Challenge, destruction)
+	if err != nil {
+		return fmt.Errorf("wait to destroy what is left of %s: %w", key.Identity, err)
+	}
+	defer leave()
 	deadline, _ := ctx.Deadline()
 	if err := l.engine.Down(ctx, key, ctf.Checkpoint{}, unrecorded{deadline}); err != nil {
 		return fmt.Errorf("destroy what is left of %s: %w", key.Identity, err)
@@ -161,35 +180,28 @@ func (unrecorded) Append(context.Context, []byte) error { return nil }
 func (unrecorded) Rebase(context.Context, []byte) error { return nil }
 func (u unrecorded) Deadline() time.Time                { return u.deadline }
 
-// Drain waits until no work is running, or ctx ends. No Settle may begin
-// meanwhile.
-func (l *Lifecycle) Drain(ctx context.Context) error {
-	idle := make(chan struct{})
-	go func() {
-		l.running.Wait()
-		close(idle)
-	}()
-	select {
-	case <-idle:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("wait for running deployments: %w", context.Cause(ctx))
-	}
-}
-
 // settle waits for the lease until waiting ends, and works until ctx ends. When
 // it loses the lease it waits again, to find out how the other one got on.
-func (l *Lifecycle) settle(ctx, waiting context.Context, key ctf.InstanceKey) (Outcome, error) {
+func (l *Lifecycle) settle(ctx, waiting context.Context, turn *Turn, key ctf.InstanceKey) (Outcome, error) {
 	for losses := 0; ; losses++ {
-		outcome, err := l.settleOnce(ctx, waiting, key)
-		if !errors.Is(err, ctf.ErrLeaseLost) || losses == retries {
+		outcome, err := l.settleOnce(ctx, waiting, turn, key)
+		if !errors.Is(err, ctf.ErrLeaseLost) {
 			return outcome, err
+		}
+		if losses == retries {
+			return outcome, &ctf.Error{Kind: ctf.Unavailable, Reason: ctf.ReasonUnavailable,
+				Message: "The work on the instance was interrupted.", Detail: "it is begun, and goes on: try again in a moment", Err: err}
 		}
 	}
 }
 
-func (l *Lifecycle) settleOnce(ctx, waiting context.Context, key ctf.InstanceKey) (Outcome, error) {
-	lease, err := l.leases.Lease(waiting, key)
+func (l *Lifecycle) settleOnce(ctx, waiting context.Context, turn *Turn, key ctf.InstanceKey) (Outcome, error) {
+	// Whoever has the lease may be waiting for a turn: ours is not kept from him.
+	kept := time.AfterFunc(turnKept, turn.End)
+	lease, err := l.store.Lease(waiting, key)
+	if !kept.Stop() {
+		turn = nil
+	}
 	if isGone(err) {
 		return Outcome{Gone: true}, nil
 	}
@@ -207,7 +219,7 @@ func (l *Lifecycle) settleOnce(ctx, waiting context.Context, key ctf.InstanceKey
 		if err != nil {
 			return Outcome{}, errors.Join(failure, fmt.Errorf("load instance %s: %w", key.Identity, err))
 		}
-		job := job{l, lease, work, tries > retries}
+		job := job{l, lease, work, turn, tries > retries}
 		switch work.Instance.State {
 		case ctf.Pending:
 			err = job.deploy(ctx)
@@ -217,6 +229,11 @@ func (l *Lifecycle) settleOnce(ctx, waiting context.Context, key ctf.InstanceKey
 			if err = job.destroy(ctx); err == nil {
 				return Outcome{Gone: true, Destroyed: true}, failure
 			}
+		case ctf.Failed:
+			if work.Checkpoint.IsEmpty() {
+				return Outcome{Instance: work.Instance}, failure
+			}
+			err = job.clear(ctx)
 		default:
 			return Outcome{Instance: work.Instance}, failure
 		}

@@ -116,7 +116,8 @@ func TestFailedRecreate(t *testing.T) {
 	s.wantOnly("two")
 }
 
-// What a failed recreate could not clear is destroyed with its record.
+// What a failed recreate could not clear is cleared by whoever settles it next, or
+// destroyed with its record.
 func TestFailedRecreateThatCannotBeCleared(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, time.Minute)
@@ -128,7 +129,22 @@ func TestFailedRecreateThatCannotBeCleared(t *testing.T) {
 	s.update("two", ctf.Recreate)
 	_, err := s.Settle(t.Context(), key)
 	wantReason(t, err, ctf.ReasonDeploymentFailed)
+	why := s.records()[key.Identity].Failure
+	_, err = s.Settle(t.Context(), key)
+	wantReason(t, err, ctf.ReasonDeploymentFailed)
 	s.machine.script(nil, nil)
+	for range 2 { // the second one finds nothing to do
+		outcome, err := s.Settle(t.Context(), key)
+		if err != nil || outcome.Instance.State != ctf.Failed || outcome.Instance.Failure != why {
+			t.Errorf("it is %+v: %v; want failed because %q", outcome, err, why)
+		}
+		if left := s.machine.deployed(); len(left) > 0 {
+			t.Errorf("deployed are still %v", left)
+		}
+	}
+	if _, downs := s.machine.counts(); downs != 4 { // before the recreate, and then until one cleared it
+		t.Errorf("%d destructions, want 4", downs)
+	}
 	s.delete()
 	_, err = s.Settle(t.Context(), key)
 	check(t, err)

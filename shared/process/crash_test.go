@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -152,6 +153,52 @@ func TestKilledBeforeFork(t *testing.T) {
 	}
 }
 
+// Mayfly dies when its child is not the program yet, but will be: whoever comes
+// next waits for that.
+func TestKilledBeforeExec(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := newProvider(t, process.Options{Directory: dir})
+	r := create(t, p, "riddle", role("serve"))
+	record, err := os.ReadFile(filepath.Join(dir, string(r.ID), "record.json"))
+	ok(t, err)
+	environ := fields(t, fmt.Sprintf("/proc/%d/environ", pid(r.Properties)))
+	remove(t, p, "riddle", r)
+	ok(t, os.MkdirAll(filepath.Join(dir, string(r.ID), "work"), 0o700))
+	ok(t, os.WriteFile(filepath.Join(dir, string(r.ID), "record.json"), record, 0o600))
+	unrecord(t, dir, r.ID)
+	starting, err := os.Create(filepath.Join(dir, string(r.ID), "starting"))
+	ok(t, err)
+	ok(t, syscall.Flock(int(starting.Fd()), syscall.LOCK_EX))
+
+	found := make(chan plugin.ReadResponse, 1)
+	go func() {
+		got, err := p.Read(t.Context(), plugin.ReadRequest{URN: urn(identity, "riddle"), Inputs: role("serve")})
+		if err != nil {
+			t.Error(err)
+		}
+		found <- got
+	}()
+	select {
+	case got := <-found:
+		t.Errorf("it did not wait: %v", got)
+	case <-time.After(100 * time.Millisecond):
+	}
+	cmd := exec.Command(os.Args[0])
+	cmd.Env, cmd.Dir = environ, filepath.Join(dir, string(r.ID), "work")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	ok(t, cmd.Start())
+	go func() { _ = cmd.Wait() }()
+	ok(t, starting.Close())
+	if got := <-found; got.ID != r.ID || pid(got.Outputs) != cmd.Process.Pid {
+		t.Errorf("found %v, want %d", got, cmd.Process.Pid)
+	}
+	ok(t, p.Sweep(t.Context(), identity))
+	if running(cmd.Process.Pid) {
+		t.Error("it runs after the sweep")
+	}
+}
+
 func TestKilledAtRandom(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -164,7 +211,8 @@ func TestKilledAtRandom(t *testing.T) {
 		kill(t, cmd)
 		// What runs now is found again by its URN alone, or stopped.
 		found := make(map[string]bool)
-		for i := range 3 {
+		begun, _ := os.ReadDir(filepath.Join(dir, "5eed5eed5eed5eed"))
+		for i := range begun {
 			r, err := p.Read(t.Context(), plugin.ReadRequest{
 				URN: urn("5eed5eed5eed5eed", fmt.Sprintf("program-%d", i)), Inputs: role("serve"),
 			})

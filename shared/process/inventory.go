@@ -43,6 +43,9 @@ func (p *Provider) Instances(ctx context.Context) iter.Seq2[ctf.Holding, error] 
 	}
 }
 
+// Shows tells that the instance of any program is among the Instances.
+func (p *Provider) Shows(r ctf.Resource) bool { return r.Type == string(Type) }
+
 // holding is what the directory of an identity tells of it.
 func (s *store) holding(identity string) (ctf.Holding, error) {
 	info, err := os.Stat(filepath.Join(s.root, identity))
@@ -62,6 +65,7 @@ func (s *store) holding(identity string) (ctf.Holding, error) {
 			h.Key.Challenge = ctf.ChallengeKey{Tenant: rec.Tenant, ID: rec.Challenge}
 		}
 		h.Since = earlier(h.Since, rec.MadeAt)
+		h.Dead = h.Dead || !rec.running()
 	}
 	return h, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,7 +41,7 @@ func TestInstances(t *testing.T) {
 	began := time.Now()
 	create(t, p, "one", role("serve"))
 	first := time.Now()
-	create(t, p, "two", role("serve"))
+	two := create(t, p, "two", role("serve"))
 	ok(t, os.MkdirAll(filepath.Join(dir, "unrecorded", "x-00000000", "work"), 0o700))
 
 	holdings, err := ctf.Collect(newProvider(t, process.Options{Directory: dir}).Instances(t.Context()))
@@ -55,4 +56,13 @@ func TestInstances(t *testing.T) {
 	if since := holdings[0].Since; since.Before(began) || since.After(first) {
 		t.Errorf("since %v, want between %v and %v", since, began, first)
 	}
+	if holdings[0].Dead || !holdings[1].Dead {
+		t.Errorf("dead: %v %v, want no and yes", holdings[0].Dead, holdings[1].Dead)
+	}
+	ok(t, syscall.Kill(pid(two.Properties), syscall.SIGKILL))
+	eventually(t, "an instance with one dead program is dead", func() bool {
+		holdings, err := ctf.Collect(p.Instances(t.Context()))
+		ok(t, err)
+		return holdings[0].Dead
+	})
 }

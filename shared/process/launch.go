@@ -52,11 +52,16 @@ type started struct {
 // start runs the program in a session of its own and does not wait for it. The
 // two goroutines it leaves behind reap the children; they end with them, or
 // with this process.
-func start(pl place, in inputs, rec record, maxOutput int64) (*started, error) {
+func start(ctx context.Context, pl place, in inputs, rec record, maxOutput int64) (*started, error) {
 	path, err := in.executable(pl.work())
 	if err != nil {
 		return nil, err
 	}
+	starting, err := lock(ctx, pl.starting())
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", pl.id(), err)
+	}
+	defer starting.Close()
 	output, err := startLog(pl, maxOutput)
 	if err != nil {
 		return nil, err

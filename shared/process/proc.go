@@ -22,7 +22,8 @@ type pidStart struct {
 type stat struct {
 	pidStart
 	parent, session int
-	// dead: a zombie, whose parent has not looked yet.
+	// dead: a zombie, whose parent has not looked yet. While other threads than
+	// the first are left it is none: what they have open is open.
 	dead bool
 }
 
@@ -57,12 +58,14 @@ func parseStat(line string) (stat, error) {
 		return stat{}, fmt.Errorf("has %d fields after the name, wants 20", len(fields))
 	}
 	var st stat
-	var errs [4]error
+	var errs [5]error
 	st.pid, errs[0] = strconv.Atoi(strings.TrimSpace(line[:open]))
 	st.parent, errs[1] = strconv.Atoi(fields[1])
 	st.session, errs[2] = strconv.Atoi(fields[3])
 	st.start, errs[3] = strconv.ParseUint(fields[19], 10, 64)
-	st.dead = fields[0] == "Z" || fields[0] == "X"
+	threads, err := strconv.Atoi(fields[17])
+	errs[4] = err
+	st.dead = (fields[0] == "Z" || fields[0] == "X") && threads <= 1
 	return st, errors.Join(errs[:]...)
 }
 

@@ -121,9 +121,13 @@ func greeting(t *testing.T, props resource.PropertyMap) string {
 
 func pid(props resource.PropertyMap) int { return int(props["pid"].NumberValue()) }
 
+// running tells whether a process has a thread that is no zombie.
 func running(pid int) bool {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err == nil && !strings.Contains(string(text), ") Z ")
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	return slices.ContainsFunc(threads, func(path string) bool {
+		text, err := os.ReadFile(path)
+		return err == nil && !strings.Contains(string(text), ") Z ")
+	})
 }
 
 func eventually(t *testing.T, what string, holds func() bool) {
@@ -249,8 +253,8 @@ func TestCreateFails(t *testing.T) {
 		want  []string
 	}{
 		"ends at once": {role("exit"), []string{"ended before it was ready", "exit status 3", "no riddle today"}},
-		"never answers": {with(role("silent"), "readyTimeout", resource.NewProperty(0.5)),
-			[]string{"does not answer on port", "after 500ms", "I shall not listen"}},
+		"never answers": {with(role("silent"), "readyTimeout", resource.NewProperty(5.0)), // time to start and to say so
+			[]string{"does not answer on port", "after 5s", "I shall not listen"}},
 		"not a program": {resource.PropertyMap{"command": resource.NewProperty("/proc/version")}, []string{"not executable"}},
 		"not there":     {resource.PropertyMap{"command": resource.NewProperty("/no/such")}, []string{"no such file"}},
 	} {

@@ -1,10 +1,12 @@
 package process
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -46,6 +48,26 @@ func (pl place) work() string     { return filepath.Join(pl.dir(), "work") }
 func (pl place) log() string      { return filepath.Join(pl.dir(), "output.log") }
 func (pl place) recorded() string { return filepath.Join(pl.dir(), "record.json") }
 
+// starting is locked while a child of ours may become the program: it does not
+// have the marker yet, and it goes on when we die.
+func (pl place) starting() string { return filepath.Join(pl.dir(), "starting") }
+
+// started waits until the program of a record without a PID has been started, or
+// never will be.
+func (pl place) started(ctx context.Context, rec record) error {
+	if rec.PID != 0 || rec.Marker == "" {
+		return nil
+	}
+	file, err := lock(ctx, pl.starting())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("wait for the start of %s: %w", pl.id(), err)
+	}
+	return file.Close()
+}
+
 // load returns what is recorded; ok is false if nothing is.
 func (pl place) load() (rec record, ok bool, err error) {
 	text, err := os.ReadFile(pl.recorded())
@@ -53,12 +75,32 @@ func (pl place) load() (rec record, ok bool, err error) {
 		return record{}, false, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(text, &rec)
+		rec, err = parseRecord(text)
 	}
 	if err != nil {
 		return record{}, false, fmt.Errorf("read the record of %s: %w", pl.id(), err)
 	}
 	return rec, true, nil
+}
+
+// parseRecord refuses what save did not write: a record that names nobody would
+// have a program taken for stopped.
+func parseRecord(text []byte) (record, error) {
+	var rec record
+	if err := json.Unmarshal(text, &rec); err != nil {
+		return record{}, err
+	}
+	switch {
+	case rec.Marker == "":
+		return record{}, errors.New("it has no marker")
+	case rec.BootID == "":
+		return record{}, errors.New("it has no bootId")
+	case rec.Port <= 0 || rec.Port > math.MaxUint16:
+		return record{}, fmt.Errorf("the port is %d", rec.Port)
+	case rec.PID < 0 || rec.PID > math.MaxInt32:
+		return record{}, fmt.Errorf("the pid is %d", rec.PID)
+	}
+	return rec, nil
 }
 
 // save replaces the record as a whole: a reader, also after a crash, sees the

@@ -115,7 +115,7 @@ func (p *Provider) launch(ctx context.Context, pl place, in inputs) (rec record,
 	if err = writeFiles(pl.work(), in); err != nil {
 		return rec, err
 	}
-	if s, err = start(pl, in, rec, p.maxOutput); err != nil {
+	if s, err = start(ctx, pl, in, rec, p.maxOutput); err != nil {
 		return rec, err
 	}
 	rec.PID, rec.Start = s.process.pid, s.process.start
@@ -184,6 +184,9 @@ func (p *Provider) Read(ctx context.Context, r plugin.ReadRequest) (plugin.ReadR
 
 // adopt finds the program of an interrupted start and finishes the start.
 func (p *Provider) adopt(ctx context.Context, pl place, rec record, props resource.PropertyMap) (record, error) {
+	if err := pl.started(ctx, rec); err != nil {
+		return record{}, err
+	}
 	found, err := rec.findUnrecorded()
 	if err != nil {
 		return record{}, err
@@ -237,6 +240,9 @@ func (p *Provider) remove(ctx context.Context, pl place, fallback record) error 
 	}
 	if !ok {
 		rec = fallback
+	}
+	if err := pl.started(ctx, rec); err != nil {
+		return err
 	}
 	if err := stop(ctx, rec, grace); err != nil {
 		return fmt.Errorf("stop %s: %w", pl.id(), err)

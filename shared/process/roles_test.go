@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,6 +31,7 @@ func TestMain(m *testing.M) {
 		"noisy":    noisy,
 		"family":   family,
 		"stubborn": func() { signal.Ignore(syscall.SIGTERM); serve() },
+		"headless": headless,
 		"mayfly":   mayfly,
 	}
 	if role, ok := roles[os.Getenv(roleVariable)]; ok {
@@ -48,6 +50,20 @@ func serve() {
 		must(err)
 		fmt.Fprintf(conn, "hello from %d\n", os.Getpid())
 		conn.Close()
+	}
+}
+
+// headless goes on when the thread that the process began with has ended.
+func headless() {
+	go serve()
+	_, _, err := syscall.Syscall(syscall.SYS_EXIT, 0, 0, 0)
+	must(fmt.Errorf("end the first thread: %w", err))
+}
+
+// init keeps headless on the first thread, where main begins.
+func init() { //nolint:gochecknoinits // later it may be on another one
+	if os.Getenv(roleVariable) == "headless" {
+		runtime.LockOSThread()
 	}
 }
 

@@ -45,6 +45,20 @@ func TestDeleteStubborn(t *testing.T) {
 	}
 }
 
+// A program whose first thread has ended looks like a zombie, and runs.
+func TestDeleteHeadless(t *testing.T) {
+	t.Parallel()
+	p := newProvider(t, process.Options{})
+	r := create(t, p, "riddle", role("headless"))
+	if greeting(t, r.Properties) == "" {
+		t.Fatal("it does not run")
+	}
+	remove(t, p, "riddle", r)
+	if got := greeting(t, r.Properties); got != "" {
+		t.Errorf("after the deletion it says %q", got)
+	}
+}
+
 func TestDeleteWithoutDirectory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -81,6 +95,30 @@ func TestDeleteSparesRecycledPID(t *testing.T) {
 		}
 		ok(t, os.Rename(filepath.Join(dir, "aside"), filepath.Join(dir, string(victim.ID))))
 	}
+}
+
+// A record that names nobody is no record of a program that has ended: what it
+// was about may run, and its directory stays.
+func TestDeleteWithDamagedRecord(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	p := newProvider(t, process.Options{Directory: dir})
+	r := create(t, p, "riddle", role("serve"))
+	path := filepath.Join(dir, string(r.ID), "record.json")
+	whole, err := os.ReadFile(path)
+	ok(t, err)
+	for _, damaged := range []string{"", "null", "{}", `{"marker":"M","bootId":"b"}`, string(whole[:len(whole)/2])} {
+		ok(t, os.WriteFile(path, []byte(damaged), 0o600))
+		_, err := p.Delete(t.Context(), plugin.DeleteRequest{URN: urn(identity, "riddle"), ID: r.ID, Outputs: r.Properties})
+		if err == nil || !strings.Contains(err.Error(), "read the record of "+string(r.ID)) {
+			t.Errorf("deleted with the record %q: %v", damaged, err)
+		}
+		if _, err := os.Stat(path); err != nil || !running(pid(r.Properties)) {
+			t.Fatalf("with the record %q it runs: %v, and is on record: %v", damaged, running(pid(r.Properties)), err)
+		}
+	}
+	ok(t, os.WriteFile(path, whole, 0o600))
+	remove(t, p, "riddle", r)
 }
 
 func TestSweep(t *testing.T) {

@@ -102,22 +102,31 @@ func (s *store) lock(ctx context.Context) (unlock func(), err error) {
 	if err := os.MkdirAll(s.root, 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory of processes: %w", err)
 	}
-	file, err := os.OpenFile(filepath.Join(s.root, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	file, err := lock(ctx, filepath.Join(s.root, ".lock"))
 	if err != nil {
-		return nil, fmt.Errorf("open the lock of processes: %w", err)
+		return nil, fmt.Errorf("lock processes: %w", err)
+	}
+	return func() { file.Close() }, nil
+}
+
+// lock waits for the lock on a file, which it makes if need be. It is held until
+// the file is closed, by us and by every child that has not begun its program.
+func lock(ctx context.Context, path string) (*os.File, error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
 	}
 	for {
 		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
-			return func() { file.Close() }, nil // closing unlocks
+			return file, nil
 		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			file.Close()
-			return nil, fmt.Errorf("lock processes: %w", err)
+		if errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, syscall.EINTR) {
+			err = pause(ctx, 2*time.Millisecond)
 		}
-		if err := pause(ctx, 2*time.Millisecond); err != nil {
+		if err != nil {
 			file.Close()
-			return nil, fmt.Errorf("lock processes: %w", err)
+			return nil, err
 		}
 	}
 }

@@ -26,16 +26,19 @@ func (s *Store) Challenge(ctx context.Context, key ctf.ChallengeKey) (ctf.Challe
 }
 
 // Challenges yields every challenge of a tenant, each once, in no order. An
-// error ends the sequence.
+// error ends the sequence; that of a record comes after all others.
 func (s *Store) Challenges(ctx context.Context, tenant ctf.Tenant) iter.Seq2[ctf.Challenge, error] {
 	return sequence(func(yield func(ctf.Challenge) error) error {
-		return s.hints(ctx, challengesKey(tenant), func(page []string) ([]bool, error) {
-			return s.yieldChallenges(ctx, tenant, page, yield)
-		})
+		var u unread
+		return u.after(s.hints(ctx, challengesKey(tenant), func(page []string) ([]bool, error) {
+			return s.yieldChallenges(ctx, tenant, page, &u, yield)
+		}))
 	})
 }
 
-func (s *Store) yieldChallenges(ctx context.Context, tenant ctf.Tenant, ids []string, yield func(ctf.Challenge) error) ([]bool, error) {
+func (s *Store) yieldChallenges(
+	ctx context.Context, tenant ctf.Tenant, ids []string, u *unread, yield func(ctf.Challenge) error,
+) ([]bool, error) {
 	bounded, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	records := make([]*redis.MapStringStringCmd, len(ids))
@@ -55,10 +58,10 @@ func (s *Store) yieldChallenges(ctx context.Context, tenant ctf.Tenant, ids []st
 			continue
 		}
 		c, err := decodeChallenge(record.Val())
-		if err != nil {
-			return nil, err
+		if err == nil {
+			err = yield(c)
 		}
-		if err := yield(c); err != nil {
+		if err = u.note(err); err != nil {
 			return nil, err
 		}
 	}

@@ -38,6 +38,15 @@ func connect(address string) (redis.UniversalClient, error) {
 	return nil, fmt.Errorf("unknown scheme %q of the Redis address", scheme)
 }
 
+// CheckAddress tells whether [Open] can read an address. It connects to nothing.
+func CheckAddress(address string) error {
+	client, err := connect(address)
+	if err != nil {
+		return err
+	}
+	return client.Close()
+}
+
 // splitHosts cuts "user:password@a:1,b:2/0?x" into its comma-separated hosts,
 // the first with the user, and what follows them.
 func splitHosts(rest string) (hosts []string, tail string) {
@@ -54,40 +63,70 @@ func splitHosts(rest string) (hosts []string, tail string) {
 func single(address string) (redis.UniversalClient, error) {
 	o, err := redis.ParseURL(address)
 	if err != nil {
-		return nil, fmt.Errorf("read the Redis address: %w", err)
+		return nil, fmt.Errorf("read the Redis address: %w", discreet(err, address))
 	}
 	o.ContextTimeoutEnabled = true
-	patient(&o.ReadTimeout)
+	patient(&o.ReadTimeout, &o.DialTimeout, &o.DialerRetries)
 	return redis.NewClient(o), nil
 }
 
 func cluster(address string) (redis.UniversalClient, error) {
 	o, err := redis.ParseClusterURL(address)
 	if err != nil {
-		return nil, fmt.Errorf("read the Redis Cluster address: %w", err)
+		return nil, fmt.Errorf("read the Redis Cluster address: %w", discreet(err, address))
 	}
 	o.ContextTimeoutEnabled = true
-	patient(&o.ReadTimeout)
+	patient(&o.ReadTimeout, &o.DialTimeout, &o.DialerRetries)
 	return redis.NewClusterClient(o), nil
 }
 
 func sentinel(address string) (redis.UniversalClient, error) {
 	o, err := redis.ParseFailoverURL(address)
 	if err != nil {
-		return nil, fmt.Errorf("read the Sentinel address: %w", err)
+		return nil, fmt.Errorf("read the Sentinel address: %w", discreet(err, address))
 	}
 	if o.MasterName == "" {
 		return nil, errors.New("a Sentinel address needs ?master_name=NAME")
 	}
 	o.ContextTimeoutEnabled = true
-	patient(&o.ReadTimeout)
+	patient(&o.ReadTimeout, &o.DialTimeout, &o.DialerRetries)
 	return redis.NewFailoverClient(o), nil
 }
 
+// errSplit is for an address that may have been cut within the password.
+var errSplit = errors.New("in a user name or password, all but letters and digits must be escaped, as %2F for /")
+
+// discreet is the error of reading an address, without what may be a part of
+// the password: where that has a /, what follows is taken for the path.
+func discreet(err error, address string) error {
+	u, wrong := url.Parse(address)
+	if strings.Contains(address, "@") && (wrong != nil || strings.Contains(u.Host+u.Path+u.RawQuery+u.Fragment, "@")) {
+		return errSplit
+	}
+	return err
+}
+
+const (
+	// dialAttempts are a tenth of a second apart, and go-redis makes them four
+	// times for one command.
+	dialAttempts = 8
+	// dialTimeout bounds one of them. A resolver waits five seconds for an answer
+	// that was lost; the next attempt asks again.
+	dialTimeout = time.Second
+)
+
 // patient waits as long as a call may take: a script that is given up on and
-// sent again while it still runs would only make Redis slower.
-func patient(readTimeout *time.Duration) {
+// sent again while it still runs would only make Redis slower. Where nobody
+// takes connections it tries for three seconds: that is a Redis that is started
+// again, or a pod so new that a network policy does not let it through yet.
+func patient(readTimeout, dial *time.Duration, dials *int) {
 	if *readTimeout == 0 {
 		*readTimeout = callTimeout
+	}
+	if *dial == 0 {
+		*dial = dialTimeout
+	}
+	if *dials == 0 {
+		*dials = dialAttempts
 	}
 }

@@ -136,5 +136,5 @@ func formatScore(f float64) string { return strconv.FormatFloat(f, 'f', 6, 64) }
 
 func isUnavailable(err error) bool {
 	e, ok := errors.AsType[*ctf.Error](err)
-	return ok && e.Kind == ctf.Unavailable && !errors.Is(err, errNewer)
+	return ok && e.Kind == ctf.Unavailable && !errors.Is(err, ctf.ErrUnreadable)
 }

@@ -97,7 +97,7 @@ func testScriptFlush(t *testing.T, e env) {
 
 func TestKilledRedisLosesNothingAcknowledged(t *testing.T) {
 	t.Parallel()
-	server := redistest.New(t, "--appendonly", "yes", "--appendfsync", "everysec")
+	server := redistest.New(t, "--appendonly", "yes", "--appendfsync", "always")
 	e := newEnv(t, server.URL())
 	c := e.create(t, newChallenge("c"))
 	id := e.reserve(t, c, alice).Instance.Key.Identity
@@ -128,6 +128,65 @@ func TestRedisAway(t *testing.T) {
 	}
 	_, err = redis.Open(t.Context(), redis.Options{URL: server.URL(), Keys: e.keys})
 	wantReason(t, err, ctf.ReasonUnavailable)
+}
+
+// A Redis that takes no connections for a second is waited for.
+func TestRedisStartsLate(t *testing.T) {
+	t.Parallel()
+	server := redistest.New(t)
+	keys, err := redis.ParseKeys(redis.NewKey())
+	check(t, err)
+	server.Kill()
+	store, err := redis.Open(t.Context(), redis.Options{URL: server.URL(), Keys: keys, Lazy: true})
+	check(t, err)
+	defer func() { check(t, store.Close()) }()
+	answered := make(chan error)
+	go func() { answered <- store.Ping(t.Context()) }()
+	select {
+	case err := <-answered:
+		t.Fatalf("answered while Redis was away: %v", err)
+	case <-time.After(time.Second):
+	}
+	server.Restart()
+	check(t, <-answered)
+}
+
+// A Redis that takes calls and answers none is away, too: whoever was at work
+// tries again, and callers are told to.
+func TestRedisHangs(t *testing.T) {
+	t.Parallel()
+	server := redistest.New(t)
+	e := newEnv(t, server.URL())
+	c := e.create(t, newChallenge("c"))
+	deploying := e.reserve(t, c, alice).Instance.Key.Identity
+	working := e.lease(t, c, deploying)
+	work, err := working.Load(t.Context())
+	check(t, err)
+	deleting := e.lease(t, c, e.reserve(t, c, "bob").Instance.Key.Identity)
+	_, _, err = e.store.DeleteInstance(t.Context(), c, "bob")
+	check(t, err)
+	server.Pause()
+	defer server.Resume()
+	var calls sync.WaitGroup
+	for what, call := range map[string]func() error{
+		"ping": func() error { return e.store.Ping(t.Context()) },
+		"open": func() error {
+			_, err := redis.Open(t.Context(), redis.Options{URL: server.URL(), Keys: e.keys})
+			return err
+		},
+		"deployed": func() error { _, err := working.Deployed(t.Context(), work, result(deploying)); return err },
+		"abandon":  func() error { return working.Abandon(t.Context(), ctf.Deleting, "") },
+		"lose":     func() error { return working.Lose(t.Context(), work, ctf.Ready, "") },
+		"forget":   func() error { return deleting.Forget(t.Context()) },
+		"append":   func() error { return working.Journal(ctf.Pending).Append(t.Context(), []byte("one")) },
+	} {
+		calls.Go(func() {
+			if err := call(); ctf.ReasonOf(err) != ctf.ReasonUnavailable {
+				t.Errorf("%s: %v", what, err)
+			}
+		})
+	}
+	calls.Wait()
 }
 
 func testHostileIDs(t *testing.T, e env) {
@@ -227,6 +286,8 @@ func testSecretsAreSealed(t *testing.T, e env) {
 	check(t, err)
 	e.update(t, c, newDigest(ctf.InPlace))
 	check(t, l.Journal(ctf.Updating).Append(ctx, []byte(secret)))
+	_, err = l.Load(ctx)
+	check(t, err)
 	check(t, l.Abandon(ctx, ctf.Ready, secret))
 	l.Release()
 	dump := e.dump(t)

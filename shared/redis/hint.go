@@ -1,8 +1,10 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"time"
 
@@ -150,6 +152,33 @@ func (s *Store) unhint(ctx context.Context, key string, page, touched []string, 
 
 // errStopped ends a walk because its reader wants no more.
 var errStopped = errors.New("the reader stopped")
+
+// An unread is what a walk met that can't be read.
+type unread struct {
+	first error
+	more  int
+}
+
+// note takes down the error of a record that can't be read, and returns any other.
+func (u *unread) note(err error) error {
+	switch {
+	case !errors.Is(err, ctf.ErrUnreadable):
+		return err
+	case u.first == nil:
+		u.first = err
+	default:
+		u.more++
+	}
+	return nil
+}
+
+// after is how a walk ends that itself ended with err.
+func (u *unread) after(err error) error {
+	if err != nil || u.more == 0 {
+		return cmp.Or(err, u.first)
+	}
+	return fmt.Errorf("%w; and %d more", u.first, u.more)
+}
 
 // sequence makes an iterator of a walk that calls yield for each value and
 // returns errStopped once that is false.

@@ -69,7 +69,7 @@ func TestHintAndCleanupAndStep(t *testing.T) {
 		hints, look int64 // that survive the cleanup
 	}{
 		{"the step follows at once", 0, "reserved", 1, 1},
-		{"the step follows late", 24 * time.Second, "reserved", 1, 1},
+		{"the step follows late", 22 * time.Second, "reserved", 1, 1},
 		{"the step follows too late", 30 * time.Second, "stale", 1, 1},
 		{"the step follows after a cleanup", 121 * time.Second, "stale", 0, 0},
 	} {
@@ -146,7 +146,7 @@ func TestLookFiresAfterItsStep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Shift(24 * time.Second)
+	s.Shift(22 * time.Second)
 	if r, err := s.run(t.Context(), reserveStep(key, "alice")(h)); err != nil || r.status() != "reserved" {
 		t.Fatal(r, err)
 	}
@@ -161,7 +161,7 @@ func TestLookFiresAfterItsStep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Shift(fires.Sub(announced) - 24*time.Second)
+	s.Shift(fires.Sub(announced) - 22*time.Second)
 	if ids := due(t, s); len(ids) != 1 {
 		t.Fatalf("due: %v", ids)
 	}

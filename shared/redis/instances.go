@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"iter"
+	"slices"
 
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
@@ -29,16 +30,20 @@ func (s *Store) instance(challenge ctf.ChallengeKey, id string, f fields) (ctf.I
 }
 
 // BySource yields all that a source holds and may see, over all challenges of
-// the tenant, each once, in no order. An error ends the sequence.
+// the tenant, each once, in no order. An error ends the sequence; that of a
+// record comes after all others.
 func (s *Store) BySource(ctx context.Context, tenant ctf.Tenant, source ctf.SourceID) iter.Seq2[ctf.Instance, error] {
 	return sequence(func(yield func(ctf.Instance) error) error {
-		return s.hints(ctx, sourceKey(tenant, source), func(page []string) ([]bool, error) {
-			return s.yieldHeld(ctx, tenant, source, page, yield)
-		})
+		var u unread
+		return u.after(s.hints(ctx, sourceKey(tenant, source), func(page []string) ([]bool, error) {
+			return s.yieldHeld(ctx, tenant, source, page, &u, yield)
+		}))
 	})
 }
 
-func (s *Store) yieldHeld(ctx context.Context, tenant ctf.Tenant, source ctf.SourceID, ids []string, yield func(ctf.Instance) error) ([]bool, error) {
+func (s *Store) yieldHeld(
+	ctx context.Context, tenant ctf.Tenant, source ctf.SourceID, ids []string, u *unread, yield func(ctf.Instance) error,
+) ([]bool, error) {
 	absent := make([]bool, len(ids))
 	keys := make([]ctf.ChallengeKey, len(ids))
 	calls := make([]call, len(ids))
@@ -46,19 +51,16 @@ func (s *Store) yieldHeld(ctx context.Context, tenant ctf.Tenant, source ctf.Sou
 		keys[n] = ctf.ChallengeKey{Tenant: tenant, ID: ctf.ChallengeID(id)}
 		calls[n] = retrieveCall(keys[n], source)
 	}
-	replies, err := s.runAll(ctx, calls)
-	if err != nil {
-		return nil, err
-	}
+	replies, failures := s.runEach(ctx, calls)
 	for n, r := range replies {
-		if absent[n] = r.status() == "none"; r.status() != "ok" {
-			continue
+		err := failures[n]
+		if absent[n] = r.status() == "none"; err == nil && r.status() == "ok" {
+			var i ctf.Instance
+			if i, err = s.instance(keys[n], r.text(1), r.fields(2)); err == nil {
+				err = yield(i)
+			}
 		}
-		i, err := s.instance(keys[n], r.text(1), r.fields(2))
-		if err != nil {
-			return nil, err
-		}
-		if err := yield(i); err != nil {
+		if err = u.note(err); err != nil {
 			return nil, err
 		}
 	}
@@ -66,9 +68,11 @@ func (s *Store) yieldHeld(ctx context.Context, tenant ctf.Tenant, source ctf.Sou
 }
 
 // Claimed yields the visible instances that sources hold of a challenge, each
-// once, in no order. An unknown challenge yields none.
+// once, in no order. An unknown challenge yields none. The error of a record
+// comes after all others.
 func (s *Store) Claimed(ctx context.Context, key ctf.ChallengeKey) iter.Seq2[ctf.Instance, error] {
 	return sequence(func(yield func(ctf.Instance) error) error {
+		var u unread
 		seen := map[string]bool{} // a scan may name a source twice
 		for cursor := "0"; ; {
 			r, err := s.run(ctx, call{"claimed", challengePrefix(key), []any{"cursor", cursor}})
@@ -83,39 +87,49 @@ func (s *Store) Claimed(ctx context.Context, key ctf.ChallengeKey) iter.Seq2[ctf
 				}
 				seen[id] = true
 				i, err := s.instance(key, id, found.fields(n+1))
-				if err != nil {
-					return err
+				if err == nil {
+					err = yield(i)
 				}
-				if err := yield(i); err != nil {
+				if err = u.note(err); err != nil {
 					return err
 				}
 			}
 			if cursor = r.text(1); cursor == "0" {
-				return nil
+				return u.after(nil)
 			}
 		}
 	})
 }
 
 // Reserve binds an instance to a source, see [ctf.InstanceWriter]. It is two
-// round trips, and one more when the instance ends within two minutes.
+// round trips, and one more when the instance ends within two minutes. Where
+// what is ready will do alone it looks first: one that is refused leaves no hint.
 func (s *Store) Reserve(ctx context.Context, req ctf.ReserveRequest) (ctf.Reservation, error) {
-	id, request := string(ctf.NewIdentity()), string(ctf.NewIdentity())
-	hints := []call{
-		hintCall(sourceKey(req.Challenge.Tenant, req.Source), string(req.Challenge.ID)),
-		lookCall(dueEntry{dueSource, req.Challenge, string(req.Source)}),
+	request := string(ctf.NewIdentity())
+	reserve := reserveCall(req, request)
+	r, h := reply{"ready"}, hinted{}
+	var err error
+	if req.ReadyOnly {
+		if r, err = s.run(ctx, reserve); err != nil {
+			return ctf.Reservation{}, err
+		}
 	}
-	r, h, err := s.announced(ctx, hints, func(h hinted) call {
-		return call{"reserve", challengePrefix(req.Challenge), []any{
-			"hint", h.at, "source", string(req.Source), "identity", id, "request", request,
-			"additional", encodeAdditional(req.Additional), "idempotency", req.IdempotencyKey,
-		}}
-	})
-	if err != nil {
-		return ctf.Reservation{}, err
+	if r.status() == "ready" {
+		hints := []call{
+			hintCall(sourceKey(req.Challenge.Tenant, req.Source), string(req.Challenge.ID)),
+			lookCall(dueEntry{dueSource, req.Challenge, string(req.Source)}),
+		}
+		r, h, err = s.announced(ctx, hints, func(h hinted) call {
+			return call{reserve.script, reserve.key, slices.Concat(reserve.args, []any{"hint", h.at})}
+		})
+		if err != nil {
+			return ctf.Reservation{}, err
+		}
 	}
 	switch r.status() {
 	case "claimed", "reserved", "attached":
+	case "none ready":
+		return ctf.Reservation{}, ctf.ErrNoneReady
 	default:
 		return ctf.Reservation{}, refusal("reserve", r, req.Challenge.ID, req.Source)
 	}
@@ -126,7 +140,34 @@ func (s *Store) Reserve(ctx context.Context, req ctf.ReserveRequest) (ctf.Reserv
 	}
 	return ctf.Reservation{
 		Instance: i, Claimed: r.status() == "claimed", Attached: r.status() == "attached", Replaced: ctf.Identity(r.text(1)),
+		Request: request,
 	}, s.sharpen(ctx, req.Challenge, h, f["identity"], f["ends_at"])
+}
+
+func reserveCall(req ctf.ReserveRequest, request string) call {
+	args := []any{
+		"source", string(req.Source), "identity", string(ctf.NewIdentity()), "request", request,
+		"additional", encodeAdditional(req.Additional), "idempotency", req.IdempotencyKey,
+	}
+	if req.ReadyOnly {
+		args = append(args, "ready", "1")
+	}
+	return call{"reserve", challengePrefix(req.Challenge), args}
+}
+
+// Follow returns what a reservation led to, see [ctf.InstanceWriter]: a
+// replacement keeps the name of the request. It is one round trip.
+func (s *Store) Follow(ctx context.Context, r ctf.Reservation) (ctf.Instance, error) {
+	challenge, source := r.Instance.Key.Challenge, r.Instance.Source
+	found, err := s.run(ctx, retrieveCall(challenge, source))
+	if err != nil {
+		return ctf.Instance{}, err
+	}
+	f := found.fields(2)
+	if found.status() != "ok" || f["request"] != r.Request {
+		return ctf.Instance{}, ctf.InstanceNotFound(challenge.ID, source)
+	}
+	return s.instance(challenge, found.text(1), f)
 }
 
 // Renew moves the end of an instance; see [ctf.InstanceWriter]. It is one

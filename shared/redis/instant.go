@@ -46,7 +46,11 @@ func parseInstant(text string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	return time.Unix(s, n).UTC(), nil
+	t := time.Unix(s, n).UTC()
+	if t.Year() < 1 || t.Year() > 9999 { // no message can hold it
+		return time.Time{}, fmt.Errorf("read the instant %q: %w", text, errors.New("it is not within the years 1 to 9999"))
+	}
+	return t, nil
 }
 
 func parseOptionalInstant(text string) (*time.Time, error) {
@@ -66,6 +70,9 @@ func parseOptionalSpan(text string) (*time.Duration, error) {
 		return nil, err
 	}
 	d := time.Duration(s)*time.Second + time.Duration(n)
+	if formatSpan(d) != text {
+		return nil, fmt.Errorf("read the span %q: %w", text, errors.New("it is of more than 292 years"))
+	}
 	return &d, nil
 }
 
@@ -81,5 +88,8 @@ func parseParts(text string) (s, n int64, err error) {
 	if err != nil {
 		return 0, 0, fmt.Errorf("read the instant %q: %w", text, err)
 	}
-	return s, int64(unsigned), nil
+	if n = int64(unsigned); formatParts(s, n) != text { // scripts read no plus sign
+		return 0, 0, fmt.Errorf("read the instant %q: %w", text, errors.New("it is not as instants are written"))
+	}
+	return s, n, nil
 }

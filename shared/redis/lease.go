@@ -39,6 +39,7 @@ type lease struct {
 	deadline time.Time
 	revision int64
 	state    ctf.State
+	loaded   ctf.State // what Load found, which is what the holder works for
 	lost     bool
 	holds    map[*hold]struct{}
 }

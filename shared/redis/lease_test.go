@@ -118,7 +118,7 @@ func testLeaseOfNothing(t *testing.T, e env) {
 
 func testDeleteEndsTheHoldersWork(t *testing.T, e env) {
 	ctx := t.Context()
-	e.store = open(t, e.url, e.keys, time.Second) // beats ten times as often
+	e.store = open(t, e.url, e.keys, 5*time.Second) // beats four times as often
 	c := e.create(t, newChallenge("c"))
 	id := e.reserve(t, c, alice).Instance.Key.Identity
 	l := e.lease(t, c, id)

@@ -9,24 +9,28 @@ import (
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 )
 
-// Pending returns up to a hundred events of a challenge, oldest first. An
-// outbox keeps about the last ten thousand.
-func (s *Store) Pending(ctx context.Context, key ctf.ChallengeKey) ([]ctf.Event, error) {
+// Pending returns up to a hundred events of a challenge, oldest first; see
+// [ctf.Outbox]. An outbox keeps about the last ten thousand.
+func (s *Store) Pending(ctx context.Context, key ctf.ChallengeKey, after string) (events []ctf.Event, last string, err error) {
 	bounded, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	entries, err := s.client.XRangeN(bounded, challengePrefix(key)+"o", "-", "+", pageSize).Result()
-	if err != nil {
-		return nil, failure(ctx, "read the outbox", err)
+	from := "-"
+	if after != "" {
+		from = "(" + after
 	}
-	events := make([]ctf.Event, 0, len(entries))
+	entries, err := s.client.XRangeN(bounded, challengePrefix(key)+"o", from, "+", pageSize).Result()
+	if err != nil {
+		return nil, "", failure(ctx, "read the outbox", err)
+	}
+	last = after
 	for _, entry := range entries {
 		e, err := decodeEvent(key, entry.Values)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
-		events = append(events, e)
+		events, last = append(events, e), entry.ID
 	}
-	return events, nil
+	return events, last, nil
 }
 
 func decodeEvent(key ctf.ChallengeKey, values map[string]any) (ctf.Event, error) {
@@ -47,6 +51,12 @@ func decodeEvent(key ctf.ChallengeKey, values map[string]any) (ctf.Event, error)
 		ID: text("id"), Type: ctf.EventType(text("type")), Challenge: key,
 		Identity: ctf.Identity(text("identity")), Revision: revision, At: at,
 	}, nil
+}
+
+// HandOn tells by an event that work on a challenge is left, see [ctf.Relay].
+func (s *Store) HandOn(ctx context.Context, key ctf.ChallengeKey) error {
+	_, err := s.run(ctx, call{"hand_on", challengePrefix(key), nil})
+	return err
 }
 
 // Published drops events. Those that are not there are ignored.

@@ -1,7 +1,9 @@
 package redis_test
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -180,4 +182,32 @@ func testIdempotencyKey(t *testing.T, e env) {
 	}
 	_, err = reserve("")
 	wantReason(t, err, ctf.ReasonInstanceExists)
+}
+
+// What must not be deployed is refused without a trace, and what is ready is
+// given out.
+func testReadyOnly(t *testing.T, e env) {
+	challenge := newChallenge("c")
+	challenge.Pool.Min = 1
+	c := e.create(t, challenge)
+	before := e.allKeys(t)
+	_, err := e.store.Reserve(t.Context(), ctf.ReserveRequest{Challenge: c, Source: alice, ReadyOnly: true})
+	if !errors.Is(err, ctf.ErrNoneReady) {
+		t.Fatalf("got %v", err)
+	}
+	after := e.allKeys(t)
+	slices.Sort(before)
+	slices.Sort(after)
+	if d := cmp.Diff(before, after); d != "" {
+		t.Errorf("it left something: %s", d)
+	}
+	id := e.pooled(t, c)
+	e.deploy(t, c, id)
+	r, err := e.store.Reserve(t.Context(), ctf.ReserveRequest{Challenge: c, Source: alice, ReadyOnly: true})
+	if err != nil || !r.Claimed || r.Instance.Key.Identity != id {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if found := collect(t, e.store.BySource(t.Context(), tenant, alice)); len(found) != 1 {
+		t.Errorf("by source: %v", found)
+	}
 }

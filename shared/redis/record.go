@@ -20,7 +20,7 @@ type info struct {
 
 func sealInfo(keys *Keyring, key ctf.InstanceKey, r ctf.Result) string {
 	text, _ := json.Marshal(info{r.ConnectionInfo, r.Flags}) // strings always marshal
-	return string(keys.seal(text, place(key, "info")))
+	return string(keys.Seal(text, place(key, "info")))
 }
 
 func encodeAdditional(additional map[string]string) string {
@@ -67,7 +67,7 @@ func parseAdditional(text string) (map[string]string, error) {
 func checkSchema(f fields) error {
 	version, err := parseNumber(f["schema"])
 	if err != nil {
-		return fmt.Errorf("read the field schema: %w", err)
+		return fmt.Errorf("%w: the field schema: %w", ctf.ErrUnreadable, err)
 	}
 	if version > schema {
 		return newerSchema(fmt.Errorf("schema %d, known are up to %d", version, schema))
@@ -75,11 +75,12 @@ func checkSchema(f fields) error {
 	return nil
 }
 
-// errNewer marks the error of a record that this code must not judge.
-var errNewer = errors.New("newer schema")
+// ErrNewer marks the error of a record that a newer version wrote, and that
+// this one must not judge.
+var ErrNewer = errors.New("newer schema")
 
 func newerSchema(err error) error {
-	err = fmt.Errorf("%w: %w", errNewer, err)
+	err = fmt.Errorf("%w: %w: %w", ctf.ErrUnreadable, ErrNewer, err)
 	return &ctf.Error{Kind: ctf.Unavailable, Reason: ctf.ReasonUnavailable,
 		Message: "The record was written by a newer version.",
 		Detail:  "bring every function to the newest version in use", Err: err}
@@ -101,7 +102,7 @@ func decodeChallenge(f fields) (ctf.Challenge, error) {
 		Deleting:   f["deleting"] != "",
 	}
 	if d.err != nil {
-		return ctf.Challenge{}, fmt.Errorf("read a challenge: %w", d.err)
+		return ctf.Challenge{}, fmt.Errorf("%w: challenge %q: %w", ctf.ErrUnreadable, f["id"], d.err)
 	}
 	return c, nil
 }
@@ -134,7 +135,7 @@ func decodeInstance(keys *Keyring, key ctf.InstanceKey, f fields) (ctf.Instance,
 		i.ConnectionInfo, i.Flags = told.ConnectionInfo, told.Flags
 	}
 	if d.err != nil {
-		return ctf.Instance{}, fmt.Errorf("read instance %s: %w", key.Identity, d.err)
+		return ctf.Instance{}, fmt.Errorf("%w: instance %s: %w", ctf.ErrUnreadable, key.Identity, d.err)
 	}
 	return i, nil
 }
@@ -144,7 +145,7 @@ func opener(keys *Keyring, key ctf.InstanceKey, field string) func(string) ([]by
 		if sealed == "" {
 			return nil, nil
 		}
-		return keys.open([]byte(sealed), place(key, field))
+		return keys.Open([]byte(sealed), place(key, field))
 	}
 }
 

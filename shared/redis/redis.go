@@ -50,6 +50,9 @@ type Options struct {
 	ReconcileEvery time.Duration
 	// Log tells when the tick can't be turned on; nil is the default logger.
 	Log *slog.Logger
+	// Hook sees every command to Redis, for tests that break things there; nil is
+	// none.
+	Hook redis.Hook
 }
 
 // A Store is all state of Mayfly. It is safe for concurrent use, and any number
@@ -63,6 +66,8 @@ type Store struct {
 	decoder  *zstd.Decoder
 	shift    atomic.Int64 // nanoseconds
 	tick     ticker
+	// installation is what Installation answered.
+	installation atomic.Pointer[string]
 }
 
 var (
@@ -74,6 +79,7 @@ var (
 	_ ctf.DueReader       = (*Store)(nil)
 	_ ctf.Auditor         = (*Store)(nil)
 	_ ctf.Outbox          = (*Store)(nil)
+	_ ctf.Relay           = (*Store)(nil)
 	_ ctf.Leaser          = (*Store)(nil)
 )
 
@@ -101,6 +107,9 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	if s.client, err = connect(options.URL); err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
+	if options.Hook != nil {
+		s.client.AddHook(options.Hook)
+	}
 	if options.Lazy {
 		return s, nil
 	}
@@ -120,22 +129,27 @@ func (s *Store) Close() error {
 
 // Ping returns a StoreUnavailable error unless Redis answers.
 func (s *Store) Ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	bounded, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return failure(ctx, "ping", s.client.Ping(ctx).Err())
+	return failure(ctx, "ping", s.client.Ping(bounded).Err())
 }
 
 // Installation is the name under which everything that this Redis has records
 // of is found elsewhere. It is drawn once, random, for as long as the data
 // lives: two installations never take each other's resources for their own.
+// While a backup is being restored it is a StoreUnavailable error.
 func (s *Store) Installation(ctx context.Context) (string, error) {
 	bounded, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if err := s.client.SetNX(bounded, installationKey, string(ctf.NewIdentity()), 0).Err(); err != nil {
 		return "", failure(ctx, "name the installation", err)
 	}
-	name, err := s.client.Get(bounded, installationKey).Result()
-	return name, failure(ctx, "read the installation's name", err)
+	name, err := s.Named(ctx)
+	if err != nil {
+		return "", err
+	}
+	s.installation.Store(&name)
+	return name, nil
 }
 
 // Shift moves the clock that this store's scripts go by, for tests. Leases are

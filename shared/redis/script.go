@@ -19,7 +19,7 @@ import (
 //go:embed scripts/*.lua
 var sources embed.FS
 
-// loadScripts reads every script, with the rules in front of each.
+// loadScripts reads every script, with the schema and the rules in front of each.
 func loadScripts() (map[string]*redis.Script, error) {
 	rules, err := sources.ReadFile("scripts/rules.lua")
 	if err != nil {
@@ -35,7 +35,7 @@ func loadScripts() (map[string]*redis.Script, error) {
 		if err != nil {
 			return nil, err
 		}
-		scripts[strings.TrimSuffix(entry.Name(), ".lua")] = redis.NewScript(string(rules) + string(body))
+		scripts[strings.TrimSuffix(entry.Name(), ".lua")] = redis.NewScript(fmt.Sprintf("local schema = %d\n%s%s", schema, rules, body))
 	}
 	return scripts, nil
 }
@@ -111,9 +111,20 @@ func (s *Store) run(ctx context.Context, c call) (reply, error) {
 
 // runAll runs scripts in one round trip, in no order.
 func (s *Store) runAll(ctx context.Context, calls []call) ([]reply, error) {
+	replies, failures := s.runEach(ctx, calls)
+	for _, err := range failures {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return replies, nil
+}
+
+// runEach is runAll, with an error for each script.
+func (s *Store) runEach(ctx context.Context, calls []call) ([]reply, []error) {
 	bounded, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	replies := make([]reply, len(calls))
+	replies, failures := make([]reply, len(calls)), make([]error, len(calls))
 	commands := make([]*redis.Cmd, len(calls))
 	_, _ = s.client.Pipelined(bounded, func(p redis.Pipeliner) error {
 		for n, c := range calls {
@@ -126,13 +137,13 @@ func (s *Store) runAll(ctx context.Context, calls []call) ([]reply, error) {
 		if redis.HasErrorPrefix(err, "NOSCRIPT") {
 			out, err = s.scripts[calls[n].script].Eval(bounded, s.client, []string{calls[n].key}, s.argv(calls[n])...).Slice()
 		}
-		if err != nil {
-			return nil, failure(ctx, calls[n].script, err)
-		}
-		replies[n] = out
+		replies[n], failures[n] = out, failure(ctx, calls[n].script, err)
 	}
-	return replies, nil
+	return replies, failures
 }
+
+// errSilent: Redis took what it was sent, or not even that, and did not answer.
+var errSilent = errors.New("redis does not answer")
 
 // failure turns an error of Redis into one of the domain; ctx is the caller's,
 // without the bound of a single call.
@@ -146,6 +157,8 @@ func failure(ctx context.Context, what string, err error) error {
 		return newerSchema(fmt.Errorf("redis: %s: %w", what, err))
 	case isAway(err):
 		return ctf.StoreUnavailable(fmt.Errorf("redis: %s: %w", what, err))
+	case strings.Contains(err.Error(), "user_script"): // a script can't make sense of what it read
+		return fmt.Errorf("%w: redis: %s: %w", ctf.ErrUnreadable, what, err)
 	}
 	return fmt.Errorf("redis: %s: %w", what, err)
 }

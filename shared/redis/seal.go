@@ -19,6 +19,9 @@ const maxUnpacked = 256 << 20
 
 const keyBytes = 32
 
+// ErrKeyUnknown marks the error of what is sealed with a key that is not there.
+var ErrKeyUnknown = errors.New("which is not among those given")
+
 // A Keyring holds the keys that encrypt what Redis must not know. It is safe
 // for concurrent use.
 type Keyring struct {
@@ -64,6 +67,10 @@ func NewKey() string {
 	return "k" + hex.EncodeToString(id[:]) + ":" + base64.StdEncoding.EncodeToString(key[:])
 }
 
+// NoKeys returns a keyring for who neither reads nor writes what is sealed: it
+// opens nothing, and to seal with it is a mistake.
+func NoKeys() *Keyring { return &Keyring{} }
+
 func newAEAD(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -78,8 +85,9 @@ func place(key ctf.InstanceKey, field string) []byte {
 	return fmt.Appendf(nil, "%q/%q/%s/%s", key.Challenge.Tenant, key.Challenge.ID, key.Identity, field)
 }
 
-// seal returns the length of the key's id, the id, a nonce and the ciphertext.
-func (k *Keyring) seal(plain, place []byte) []byte {
+// Seal returns the length of the key's id, the id, a nonce and the ciphertext.
+// Whoever opens it has to name the same place.
+func (k *Keyring) Seal(plain, place []byte) []byte {
 	aead := k.keys[k.first]
 	nonce := make([]byte, aead.NonceSize())
 	_, _ = rand.Read(nonce) // never fails, by its documentation
@@ -88,7 +96,9 @@ func (k *Keyring) seal(plain, place []byte) []byte {
 	return aead.Seal(out, nonce, plain, place)
 }
 
-func (k *Keyring) open(sealed, place []byte) ([]byte, error) {
+// Open returns what was sealed at a place, or an error that tells which key is
+// missing or that it is not what was sealed there.
+func (k *Keyring) Open(sealed, place []byte) ([]byte, error) {
 	if len(sealed) == 0 || len(sealed) < 1+int(sealed[0]) {
 		return nil, errors.New("the sealed value is cut off")
 	}
@@ -96,7 +106,7 @@ func (k *Keyring) open(sealed, place []byte) ([]byte, error) {
 	id, rest := string(sealed[1:1+n]), sealed[1+n:]
 	aead, ok := k.keys[id]
 	if !ok {
-		return nil, fmt.Errorf("the value is sealed with the encryption key %q, which is not among those given", id)
+		return nil, fmt.Errorf("the value is sealed with the encryption key %q, %w", id, ErrKeyUnknown)
 	}
 	if len(rest) < aead.NonceSize() {
 		return nil, errors.New("the sealed value is cut off")
@@ -113,14 +123,14 @@ func (s *Store) pack(plain []byte, key ctf.InstanceKey, field string) string {
 	if plain == nil {
 		return ""
 	}
-	return string(s.keys.seal(s.encoder.EncodeAll(plain, nil), place(key, field)))
+	return string(s.keys.Seal(s.encoder.EncodeAll(plain, nil), place(key, field)))
 }
 
 func (s *Store) unpack(packed string, key ctf.InstanceKey, field string) ([]byte, error) {
 	if packed == "" {
 		return nil, nil
 	}
-	compressed, err := s.keys.open([]byte(packed), place(key, field))
+	compressed, err := s.keys.Open([]byte(packed), place(key, field))
 	if err != nil {
 		return nil, fmt.Errorf("read the %s of instance %s: %w", field, key.Identity, err)
 	}

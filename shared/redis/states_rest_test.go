@@ -61,6 +61,10 @@ func tryPooled(t *testing.T, c *cell) {
 	switch c.verb {
 	case "create":
 		c.answer = c.reserveAnswer(t, ctf.ReserveRequest{})
+	case "create, ready only":
+		c.answer = c.reserveAnswer(t, ctf.ReserveRequest{ReadyOnly: true})
+	case "create, ready only, with additional":
+		c.answer = c.reserveAnswer(t, ctf.ReserveRequest{ReadyOnly: true, Additional: map[string]string{"a": "b"}})
 	case "create with additional":
 		c.answer = c.reserveAnswer(t, ctf.ReserveRequest{Additional: map[string]string{"a": "b"}})
 	case "query":

@@ -101,6 +101,8 @@ func word(t *testing.T, err error, ok string) string {
 		return ok
 	case errors.Is(err, ctf.ErrSuperseded):
 		return "superseded"
+	case errors.Is(err, ctf.ErrNoneReady):
+		return "none ready"
 	}
 	switch ctf.ReasonOf(err) {
 	case ctf.ReasonChallengeExists:
@@ -218,6 +220,8 @@ func tryHeld(t *testing.T, c *cell) {
 		c.answer = c.reserveAnswer(t, ctf.ReserveRequest{IdempotencyKey: "other"})
 	case "create, same idempotency key":
 		c.answer = c.reserveAnswer(t, ctf.ReserveRequest{IdempotencyKey: "once"})
+	case "create, ready only":
+		c.answer = c.reserveAnswer(t, ctf.ReserveRequest{IdempotencyKey: "other", ReadyOnly: true})
 	case "create, pool not empty":
 		c.update(t, c.key, ctf.ChallengeChange{SetMin: true, Pool: ctf.Pool{Min: 1}})
 		c.deploy(t, c.key, c.pooled(t, c.key))
@@ -261,7 +265,7 @@ func (c *cell) tryShared(t *testing.T) {
 		c.answer = word(t, err, firstOrAgain(first))
 	case "update":
 		c.answer = c.updateAnswer(t, detail)
-	case "deployed", "abandon", "forget":
+	case "deployed", "abandon", "forget", "lost":
 		c.answer = c.leaseAnswer(t, name, detail)
 	case "expire":
 		c.store.Shift(3 * time.Minute)
@@ -327,6 +331,9 @@ func (c *cell) leaseAnswer(t *testing.T, verb, detail string) string {
 		err = l.Abandon(ctx, ctf.State(detail), "it went wrong")
 	case "forget":
 		err = l.Forget(ctx)
+	case "lost":
+		left := map[string]ctf.State{"repair": ctf.Updating, "end": ctf.Deleting, "show": ctf.Ready}
+		err = l.Lose(ctx, w, left[detail], "it is gone")
 	}
 	return word(t, err, "done")
 }

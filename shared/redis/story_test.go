@@ -70,6 +70,7 @@ func testStory(t *testing.T, e env) {
 		t.Fatalf("due: %v", got)
 	}
 	e.destroy(t, c.Key, half)
+	check(t, e.store.HandOn(ctx, c.Key))
 	first, left, err := e.store.DeleteChallenge(ctx, c.Key)
 	if !first || len(left) != 0 || err != nil {
 		t.Fatalf("delete: %v %v %v", first, left, err)
@@ -78,7 +79,8 @@ func testStory(t *testing.T, e env) {
 	if !removed || err != nil {
 		t.Fatalf("remove: %v %v", removed, err)
 	}
-	events, err := e.store.Pending(ctx, c.Key)
+	check(t, e.store.HandOn(ctx, c.Key)) // there is nothing to hand on
+	events, _, err := e.store.Pending(ctx, c.Key, "")
 	check(t, err)
 	var types []ctf.EventType
 	for _, event := range events {
@@ -87,13 +89,13 @@ func testStory(t *testing.T, e env) {
 	want := []ctf.EventType{
 		ctf.ChallengeCreated, ctf.InstancePending, ctf.InstanceReady, ctf.InstanceClaimed, ctf.InstanceRenewed,
 		ctf.ChallengeUpdated, ctf.InstanceUpdating, ctf.InstancePending, ctf.InstanceDeleting, ctf.InstanceReady, ctf.InstanceDestroyed,
-		ctf.InstanceDeleting, ctf.InstanceDestroyed, ctf.ChallengeUpdated, ctf.ChallengeDeleted,
+		ctf.InstanceDeleting, ctf.InstanceDestroyed, ctf.ChallengeUnsettled, ctf.ChallengeUpdated, ctf.ChallengeDeleted,
 	}
 	if d := cmp.Diff(want, types); d != "" {
 		t.Fatal(d)
 	}
 	check(t, e.store.Published(ctx, c.Key, events))
-	if events, err = e.store.Pending(ctx, c.Key); err != nil || len(events) != 0 {
+	if events, _, err = e.store.Pending(ctx, c.Key, ""); err != nil || len(events) != 0 {
 		t.Fatalf("published, but still there: %v %v", events, err)
 	}
 }

@@ -165,7 +165,7 @@ func testEvents(t *testing.T, e env) {
 	}
 	seen := map[string]bool{}
 	for {
-		events, err := e.store.Pending(ctx, c.Key)
+		events, _, err := e.store.Pending(ctx, c.Key, "")
 		check(t, err)
 		if len(events) == 0 {
 			break
@@ -210,4 +210,23 @@ func testFailedDeleteIsTakenUpByTheNext(t *testing.T, e env) {
 	l.Release()
 	deletes(true)
 	deletes(false)
+}
+
+// testFailureAfterADelete: whoever fails at a deployment that somebody deleted
+// meanwhile does not take the deletion away from him, who is told that it
+// succeeded.
+func testFailureAfterADelete(t *testing.T, e env) {
+	ctx := t.Context()
+	c := e.create(t, newChallenge("c"))
+	l := e.lease(t, c, e.reserve(t, c, alice).Instance.Key.Identity)
+	_, err := l.Load(ctx)
+	check(t, err)
+	for n, want := range []bool{true, false} {
+		_, first, err := e.store.DeleteInstance(ctx, c, alice)
+		check(t, err)
+		if first != want {
+			t.Errorf("delete %d is the first: %t, want %t", n, first, want)
+		}
+		wantError(t, l.Abandon(ctx, ctf.Deleting, "it went wrong"), ctf.ErrSuperseded)
+	}
 }

@@ -24,12 +24,20 @@ func (l *lease) Load(ctx context.Context) (ctf.Work, error) {
 	if err != nil {
 		return ctf.Work{}, err
 	}
-	i, err := decodeInstance(l.store.keys, l.key, r.fields(4))
+	record := r.fields(4)
+	i, err := decodeInstance(l.store.keys, l.key, record)
 	if err != nil {
 		return ctf.Work{}, err
 	}
+	attempt, err := parseNumber(record["attempts"])
+	if err != nil {
+		return ctf.Work{}, fmt.Errorf("%w: instance %s: the field attempts: %w", ctf.ErrUnreadable, l.key.Identity, err)
+	}
+	l.mu.Lock()
+	l.loaded = i.State
+	l.mu.Unlock()
 	point, err := l.checkpoint(r.text(5), r.strings(6))
-	return ctf.Work{Challenge: c, Instance: i, Checkpoint: point}, err
+	return ctf.Work{Challenge: c, Instance: i, Checkpoint: point, Attempt: attempt}, err
 }
 
 func (l *lease) checkpoint(base string, entries []string) (point ctf.Checkpoint, err error) {
@@ -50,7 +58,7 @@ func (l *lease) checkpoint(base string, entries []string) (point ctf.Checkpoint,
 // have done it when the state that the work was held for ends. It announces
 // that something may become due, and repeats the script if that came too late.
 func (l *lease) settled(ctx context.Context, look dueEntry, script string, args ...any) (reply, hinted, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), callTimeout, ctf.StoreUnavailable(errSilent))
 	defer cancel()
 	request := string(ctf.NewIdentity())
 	for range 2 {
@@ -97,11 +105,30 @@ func (l *lease) Abandon(ctx context.Context, state ctf.State, failure string) er
 	default:
 		return fmt.Errorf("abandon instance %s: it can't be left %s", l.key.Identity, state)
 	}
-	sealed := ""
-	if failure != "" {
-		sealed = string(l.store.keys.seal([]byte(failure), place(l.key, "failure")))
+	l.mu.Lock()
+	loaded := l.loaded
+	l.mu.Unlock()
+	_, _, err := l.settled(ctx, dueEntry{duePool, l.key.Challenge, ""}, "abandon",
+		"from", string(loaded), "to", string(state), "failure", l.sealFailure(failure))
+	return err
+}
+
+func (l *lease) sealFailure(failure string) string {
+	if failure == "" {
+		return ""
 	}
-	_, _, err := l.settled(ctx, dueEntry{duePool, l.key.Challenge, ""}, "abandon", "to", string(state), "failure", sealed)
+	return string(l.store.keys.Seal([]byte(failure), place(l.key, "failure")))
+}
+
+// Lose records that what a ready instance was made of is gone; see [ctf.Lease].
+func (l *lease) Lose(ctx context.Context, w ctf.Work, state ctf.State, failure string) error {
+	switch state {
+	case ctf.Ready, ctf.Updating, ctf.Deleting:
+	default:
+		return fmt.Errorf("lose instance %s: it can't be left %s", l.key.Identity, state)
+	}
+	_, _, err := l.settled(ctx, dueEntry{duePool, l.key.Challenge, ""}, "lose",
+		"to", string(state), "revision", w.Instance.Revision, "failure", l.sealFailure(failure))
 	return err
 }
 
@@ -118,7 +145,7 @@ func (l *lease) Replacement(ctx context.Context) (ctf.Identity, error) {
 // Forget removes the record of a deleting instance. Nothing can be written
 // under the lease after it.
 func (l *lease) Forget(ctx context.Context) error {
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	bounded, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), callTimeout, ctf.StoreUnavailable(errSilent))
 	defer cancel()
 	if _, err := l.call(bounded, "forget"); err != nil {
 		return err

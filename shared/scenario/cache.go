@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -47,6 +48,8 @@ const (
 	entryFile = "entry.json"
 	filesDir  = "files"
 	built     = "program"
+	// maxEntry is above what any entry has, in bytes, and low enough for a sum.
+	maxEntry = 1 << 40
 )
 
 // newCache opens the cache in dir and removes what interrupted work left.
@@ -104,13 +107,36 @@ func (c *cache) read(d digest.Digest) (entry, error) {
 	if err != nil {
 		return entry{}, err
 	}
-	var e entry
-	if err := json.Unmarshal(data, &e); err != nil {
+	e, err := parseEntry(data)
+	if err != nil {
 		return entry{}, fmt.Errorf("%w: damaged entry: %w", fs.ErrNotExist, err)
 	}
-	needed := cmp.Or(e.Program, filepath.Join(filesDir, manifest.File))
-	if _, err := os.Stat(filepath.Join(c.path(d), needed)); err != nil {
+	needed := cmp.Or(e.Program, path.Join(filesDir, manifest.File))
+	info, err := os.Lstat(filepath.Join(c.path(d), needed))
+	if err != nil {
 		return entry{}, err
+	}
+	if !info.Mode().IsRegular() {
+		return entry{}, fmt.Errorf("%w: damaged entry: %s is no file", fs.ErrNotExist, needed)
+	}
+	return e, nil
+}
+
+// parseEntry refuses what prepare did not write: who uses the entry is led to
+// its files, and to none elsewhere.
+func parseEntry(data []byte) (entry, error) {
+	var e entry
+	if err := json.Unmarshal(data, &e); err != nil {
+		return entry{}, err
+	}
+	within := strings.HasPrefix(e.Program, filesDir+"/") && filepath.IsLocal(e.Program) && path.Clean(e.Program) == e.Program
+	switch {
+	case !projectName.MatchString(e.Project):
+		return entry{}, fmt.Errorf("the project is %.100q", e.Project)
+	case e.Program != "" && e.Program != built && !within:
+		return entry{}, fmt.Errorf("the program is %.100q", e.Program)
+	case e.Size < 0 || e.Size > maxEntry:
+		return entry{}, fmt.Errorf("the size is %d", e.Size)
 	}
 	return e, nil
 }

@@ -1,6 +1,7 @@
 package scenario_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -103,6 +104,13 @@ func TestCacheReplacesDamagedEntries(t *testing.T) {
 			return os.WriteFile(filepath.Join(entry, "entry.json"), []byte(`{"proj`), 0o600)
 		},
 		"no program": func(entry string) error { return os.Remove(filepath.Join(entry, "files", "main")) },
+		"a program elsewhere": func(entry string) error {
+			return os.WriteFile(filepath.Join(entry, "entry.json"), []byte(`{"project":"p","program":"../../main","size":1}`), 0o600)
+		},
+		"a program that leads elsewhere": func(entry string) error {
+			program := filepath.Join(entry, "files", "main")
+			return errors.Join(os.Remove(program), os.Symlink("/bin/true", program))
+		},
 	}
 	for name, damage := range damages {
 		t.Run(name, func(t *testing.T) {
@@ -110,12 +118,16 @@ func TestCacheReplacesDamagedEntries(t *testing.T) {
 			cacheDir := t.TempDir()
 			l := newLibrary(t, scenario.Options{CacheDir: cacheDir})
 			open(t, l, s).Close()
+			if err := os.WriteFile(filepath.Join(cacheDir, "main"), []byte("elsewhere"), 0o600); err != nil {
+				t.Fatal(err)
+			}
 			if err := damage(filepath.Join(cacheDir, "sha256", hex(s))); err != nil {
 				t.Fatal(err)
 			}
 			c := open(t, l, s)
-			if _, err := os.Stat(c.Binary); err != nil {
-				t.Error(err)
+			want := filepath.Join(cacheDir, "sha256", hex(s), "files", "main")
+			if info, err := os.Lstat(c.Binary); err != nil || c.Binary != want || !info.Mode().IsRegular() {
+				t.Errorf("the program is %s, want %s: %v", c.Binary, want, err)
 			}
 		})
 	}

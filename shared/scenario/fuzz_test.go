@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"encoding/json"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -68,6 +69,36 @@ func FuzzFilesOf(f *testing.F) {
 			if err == nil && (!filepath.IsLocal(one.name) || one.desc.Size < 0) {
 				t.Errorf("manifest lists %+v", one)
 			}
+		}
+	})
+}
+
+// FuzzEntry: what is taken for an entry of the cache leads to a file of its own,
+// and is written as it was read.
+func FuzzEntry(f *testing.F) {
+	f.Add([]byte(`{"project":"p","program":"files/main","size":1}`))
+	f.Add([]byte(`{"project":"p","program":"program","size":1099511627776}`))
+	f.Add([]byte(`{"project":"p","program":"","size":0}`))
+	f.Add([]byte(`{"project":"p","program":"files/../../x","size":-1}`))
+	f.Add([]byte(`null`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		e, err := parseEntry(data)
+		if err != nil {
+			return
+		}
+		inside, err := filepath.Rel("/cache/"+filesDir, filepath.Join("/cache", e.Program))
+		if e.Program != "" && e.Program != built && (err != nil || !filepath.IsLocal(inside) || inside == ".") {
+			t.Errorf("the program is %q", e.Program)
+		}
+		if !projectName.MatchString(e.Project) || e.Size < 0 || e.Size+maxEntry < e.Size {
+			t.Errorf("%q is taken for %+v", data, e)
+		}
+		written, err := json.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := parseEntry(written); err != nil || again != e {
+			t.Errorf("%+v is %+v once it is written: %v", e, again, err)
 		}
 	})
 }

@@ -19,6 +19,7 @@ import (
 // An edge is what every call passes on its way in and out.
 type edge struct {
 	verbs Verbs
+	limit time.Duration
 	log   *slog.Logger
 }
 
@@ -55,6 +56,11 @@ func notServed() error {
 // call runs a verb and logs it. The error is what the caller gets to see.
 func (e edge) call(ctx context.Context, req any, do func(context.Context, ctf.Caller) error) error {
 	start := time.Now()
+	if e.limit > 0 {
+		limited, cancel := context.WithTimeout(ctx, e.limit)
+		defer cancel()
+		ctx = limited
+	}
 	info, _ := connect.CallInfoForHandlerContext(ctx)
 	err := guard(func() error {
 		ctx, err := api.WithIdempotencyKey(ctx, info.RequestHeader().Get("Idempotency-Key"))

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"net/http"
+	"strconv"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -84,8 +87,14 @@ func publicError(code connect.Code, err error) *connect.Error {
 			out.AddDetail(detail)
 		}
 	}
+	if e, ok := errors.AsType[*ctf.Error](err); ok && e.RetryAfter > 0 {
+		out.Meta().Set("Retry-After", inSeconds(e.RetryAfter))
+	}
 	return out
 }
+
+// inSeconds is a span as the header Retry-After has it, none too short.
+func inSeconds(d time.Duration) string { return strconv.Itoa(int(math.Ceil(d.Seconds()))) }
 
 // eventStatus tells the sender of an event whether sending it again may help:
 // not if the event itself is at fault.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -92,7 +93,8 @@ func TestCallsAreLoggedWithTheirTrace(t *testing.T) {
 func TestDrainWaitsForCalls(t *testing.T) {
 	t.Parallel()
 	b := newBlocking()
-	s := startLoosely(t, serve.Options{Verbs: serve.Verbs{CreateInstance: b.create}})
+	var inFlight atomic.Int64
+	s := startLoosely(t, serve.Options{Verbs: serve.Verbs{CreateInstance: b.create}, InFlight: &inFlight})
 	answers := make(chan error, 2)
 	client := instancev1.NewInstanceManagerClient(s.dial(t))
 	go func() {
@@ -108,6 +110,9 @@ func TestDrainWaitsForCalls(t *testing.T) {
 	}()
 	receive(t, b.entered)
 	receive(t, b.entered)
+	if n := inFlight.Load(); n != 2 {
+		t.Errorf("of 2 calls %d are in flight", n)
+	}
 	s.stop()
 	waitUntil(t, "new connections are refused", func() bool {
 		conn, err := net.Dial("tcp", s.addr)
@@ -129,6 +134,9 @@ func TestDrainWaitsForCalls(t *testing.T) {
 	}
 	if err := receive(t, s.ended); err != nil {
 		t.Errorf("Run: %v", err)
+	}
+	if n := inFlight.Load(); n != 0 {
+		t.Errorf("at the end %d are in flight", n)
 	}
 }
 
@@ -207,6 +215,12 @@ func TestHealth(t *testing.T) {
 			}
 			if diff := cmp.Diff(c.failures, got.Failures); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if code, body, _ := s.do(t, c.method, "/health/readiness", ""); code != c.code {
+				t.Errorf("ready: %d %s", code, body)
+			}
+			if code, body, _ := s.do(t, c.method, "/health/liveness", ""); code != http.StatusOK {
+				t.Errorf("alive: %d %s", code, body)
 			}
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -22,6 +23,7 @@ import (
 	challengev1 "github.com/mayfly-ctf/mayfly/shared/api/gen/api/v1/challenge"
 	"github.com/mayfly-ctf/mayfly/shared/api/gen/api/v1/challenge/challengev1connect"
 	instancev1 "github.com/mayfly-ctf/mayfly/shared/api/gen/api/v1/instance"
+	"github.com/mayfly-ctf/mayfly/shared/api/gen/api/v1/instance/instancev1connect"
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/mayfly-ctf/mayfly/shared/serve"
 )
@@ -146,6 +148,73 @@ func TestErrorsOverGRPC(t *testing.T) {
 		_, err := client.RetrieveInstance(t.Context(), &instancev1.RetrieveInstanceRequest{SourceId: strings.Repeat("x", 5<<20)})
 		if status.Code(err) != codes.ResourceExhausted {
 			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// Who is told to ask again later learns when, in every protocol.
+func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+	s := start(t, serve.Options{Verbs: serve.Verbs{
+		CreateInstance: func(context.Context, ctf.Caller, *instancev1.CreateInstanceRequest) (*instancev1.Instance, error) {
+			return nil, ctf.Busy("they are many", 7*time.Second)
+		},
+	}})
+	for name, options := range map[string][]connect.ClientOption{
+		"Connect": nil, "gRPC-Web": {connect.WithGRPCWeb()}, "gRPC": {connect.WithGRPC()},
+	} {
+		_, err := instancev1connect.NewInstanceManagerClient(h2c(t), s.url, options...).CreateInstance(t.Context(), &instancev1.CreateInstanceRequest{})
+		failure, ok := errors.AsType[*connect.Error](err)
+		if !ok || failure.Code() != connect.CodeResourceExhausted || failure.Meta().Get("Retry-After") != "7" || len(failure.Details()) != 2 {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		detail, err := failure.Details()[1].Value()
+		if info, ok := detail.(*errdetails.RetryInfo); err != nil || !ok || info.GetRetryDelay().AsDuration() != 7*time.Second {
+			t.Errorf("%s: %v %v", name, detail, err)
+		}
+	}
+}
+
+// A verb that outlives the limit is answered for, in every protocol, though its
+// caller has no deadline.
+func TestLimit(t *testing.T) {
+	t.Parallel()
+	b := newBlocking()
+	verbs := serve.Verbs{
+		CreateInstance: b.create,
+		QueryChallenge: func(ctx context.Context, _ ctf.Caller, _ *emptypb.Empty, _ func(*challengev1.Challenge) error) error {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		},
+	}
+	s := start(t, serve.Options{Verbs: verbs, Limit: 50 * time.Millisecond})
+	for name, options := range map[string][]connect.ClientOption{
+		"connect":  nil,
+		"gRPC-Web": {connect.WithGRPCWeb()},
+		"gRPC":     {connect.WithGRPC()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := instancev1connect.NewInstanceManagerClient(h2c(t), s.url, options...).
+				CreateInstance(t.Context(), &instancev1.CreateInstanceRequest{})
+			if connect.CodeOf(err) != connect.CodeDeadlineExceeded {
+				t.Errorf("CreateInstance: %v", err)
+			}
+			stream, err := challengev1connect.NewChallengeStoreClient(h2c(t), s.url, options...).QueryChallenge(t.Context(), &emptypb.Empty{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if stream.Receive() || connect.CodeOf(stream.Err()) != connect.CodeDeadlineExceeded {
+				t.Errorf("QueryChallenge: %v", stream.Err())
+			}
+			_ = stream.Close() // it has failed
+		})
+	}
+	t.Run("REST", func(t *testing.T) {
+		t.Parallel()
+		if code, body, _ := s.do(t, http.MethodPost, "/api/v1/instance", "{}"); code != http.StatusGatewayTimeout {
+			t.Errorf("%d %s", code, body)
 		}
 	})
 }

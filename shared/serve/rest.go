@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -68,6 +69,8 @@ func newMux() *runtime.ServeMux {
 	return runtime.NewServeMux(
 		// An escaped slash is part of an id, not a separator.
 		runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptReserved),
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, newJSON()),
+		runtime.WithErrorHandler(answerError),
 		runtime.WithIncomingHeaderMatcher(passHeader))
 }
 
@@ -100,7 +103,36 @@ func passHeader(name string) (string, bool) {
 
 // ServeHTTP answers one REST request.
 func (r *rest) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	dispatch(r.mux, w, req, &limitedBody{ReadCloser: req.Body, left: maxMessage})
+	dispatch(r.mux, hinting{w}, req, &limitedBody{ReadCloser: req.Body, left: maxMessage})
+}
+
+// answerError answers as grpc-gateway does. When to ask again is a header, too.
+func answerError(
+	ctx context.Context, mux *runtime.ServeMux, m runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error,
+) {
+	for _, detail := range status.Convert(err).Details() {
+		if info, ok := detail.(*errdetails.RetryInfo); ok {
+			w.Header().Set("Retry-After", inSeconds(info.GetRetryDelay().AsDuration()))
+		}
+	}
+	runtime.DefaultHTTPErrorHandler(ctx, mux, m, w, r, err)
+}
+
+// retryAfter is when a caller may ask again, in seconds.
+const retryAfter = "1"
+
+// A hinting tells callers of what is not available for now to ask again.
+type hinting struct{ http.ResponseWriter }
+
+// Unwrap returns the writer below for [http.ResponseController].
+func (h hinting) Unwrap() http.ResponseWriter { return h.ResponseWriter }
+
+// WriteHeader begins the answer.
+func (h hinting) WriteHeader(code int) {
+	if code == http.StatusServiceUnavailable {
+		h.Header().Set("Retry-After", retryAfter)
+	}
+	h.ResponseWriter.WriteHeader(code)
 }
 
 // dispatch has the mux answer a request whose address may hold any id. The

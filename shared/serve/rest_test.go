@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/types/known/emptypb"
 
@@ -169,6 +170,35 @@ func TestRESTStreams(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What is not available for now says when to ask again; nothing else does.
+func TestRESTRetryAfter(t *testing.T) {
+	t.Parallel()
+	away := ctf.StoreUnavailable(errors.New("the cause"))
+	s := start(t, serve.Options{Verbs: serve.Verbs{
+		RetrieveInstance: func(context.Context, ctf.Caller, *instancev1.RetrieveInstanceRequest) (*instancev1.Instance, error) {
+			return nil, away
+		},
+		QueryChallenge: func(context.Context, ctf.Caller, *emptypb.Empty, func(*challengev1.Challenge) error) error {
+			return away
+		},
+		RetrieveChallenge: func(_ context.Context, _ ctf.Caller, req *challengev1.RetrieveChallengeRequest) (*challengev1.Challenge, error) {
+			if req.GetId() == "busy" {
+				return nil, ctf.Busy("they are many", 6100*time.Millisecond)
+			}
+			return nil, ctf.ChallengeNotFound("1")
+		},
+	}})
+	for path, want := range map[string]struct {
+		code  int
+		after string
+	}{"/instance/1/1": {503, "1"}, "/challenge": {503, "1"}, "/challenge/1": {404, ""}, "/challenge/busy": {429, "7"}} {
+		code, body, header := s.do(t, http.MethodGet, "/api/v1"+path, "")
+		if code != want.code || header.Get("Retry-After") != want.after {
+			t.Errorf("%s: %d %v %s", path, code, header, body)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -57,13 +58,20 @@ type Options struct {
 	Version string
 	// Log takes a line for each call. Nil is [slog.Default].
 	Log *slog.Logger
+	// Limit is how long one call of Verbs may take, 0 for ever. A verb that is at it
+	// longer answers DEADLINE_EXCEEDED, as where a caller's own deadline is over.
+	Limit time.Duration
+	// InFlight, if it is set, counts the calls and events that are being worked on.
+	InFlight *atomic.Int64
 	// DrainFor is how long the calls in flight get to end once Run's context
 	// has ended. After that they are cut off.
 	DrainFor time.Duration
 }
 
 // Run serves on the listener: gRPC, gRPC-Web, Connect, REST, events and the
-// health check, all on one port, over HTTP/1.1 and HTTP/2 without TLS. When
+// health check, all on one port, over HTTP/1.1 and HTTP/2 without TLS. The checks
+// of Knative's functions are answered too: readiness is the health check,
+// liveness says that the process serves, whatever it needs. When
 // ctx ends it accepts nothing new, waits for the calls in flight and returns
 // nil, or an error if they did not end within DrainFor. The contexts of calls
 // do not end with ctx. The listener is closed in any case.
@@ -120,14 +128,15 @@ func newAPI(ctx context.Context, o Options) (calls http.Handler, end func(), err
 	if o.Calls != nil {
 		return o.Calls, func() {}, nil
 	}
-	rpc := newCalls(o)
+	rpc := paced(newCalls(o))
 	rest, err := newREST(ctx, rpc)
 	if err != nil {
 		return nil, nil, err
 	}
+	fromREST := paced(rest)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if isREST(r) {
-			rest.ServeHTTP(w, r)
+			fromREST.ServeHTTP(w, r)
 			return
 		}
 		rpc.ServeHTTP(w, r)
@@ -136,7 +145,7 @@ func newAPI(ctx context.Context, o Options) (calls http.Handler, end func(), err
 
 // newCalls returns the handler of the RPC protocols.
 func newCalls(o Options) http.Handler {
-	e := edge{verbs: o.Verbs, log: o.Log}
+	e := edge{verbs: o.Verbs, limit: o.Limit, log: o.Log}
 	options := []connect.HandlerOption{
 		connect.WithReadMaxBytes(maxMessage),
 		connect.WithCompressMinBytes(minCompressed),
@@ -158,18 +167,20 @@ func newCalls(o Options) http.Handler {
 // route finds the handler of a path. It is no [http.ServeMux], for that
 // redirects paths which are not clean, and ids may make them so.
 func route(o Options, calls http.Handler) http.Handler {
-	health := newHealth(o)
-	calls = authenticate(o.Token, calls)
+	health, alive := newHealth(o.Version, o.Health), newHealth(o.Version, nil)
+	calls = counted(o.InFlight, authenticate(o.Token, calls))
 	swagger := authenticate(o.Token, newSwagger())
 	events := make(map[string]http.Handler, len(o.Events))
 	for path, handle := range o.Events {
-		events[path] = newEventEndpoint(path, handle, o.Log)
+		events[path] = counted(o.InFlight, newEventEndpoint(path, handle, o.Log))
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.Path
 		switch {
-		case path == "/healthcheck":
+		case path == "/healthcheck", path == "/health/readiness":
 			health.ServeHTTP(w, r)
+		case path == "/health/liveness":
+			alive.ServeHTTP(w, r)
 		case o.Swagger && strings.HasPrefix(path, "/swagger/"):
 			swagger.ServeHTTP(w, r)
 		case events[path] != nil:
@@ -177,5 +188,17 @@ func route(o Options, calls http.Handler) http.Handler {
 		default:
 			calls.ServeHTTP(w, r)
 		}
+	})
+}
+
+// counted counts what is in flight.
+func counted(in *atomic.Int64, next http.Handler) http.Handler {
+	if in == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		in.Add(1)
+		defer in.Add(-1)
+		next.ServeHTTP(w, r)
 	})
 }

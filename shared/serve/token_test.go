@@ -69,7 +69,7 @@ func TestToken(t *testing.T) {
 	t.Run("paths", func(t *testing.T) {
 		t.Parallel()
 		for path, want := range map[string]int{
-			"/healthcheck": http.StatusOK, "/swagger/": http.StatusUnauthorized, "/foo": http.StatusUnauthorized,
+			"/healthcheck": http.StatusOK, "/health/liveness": http.StatusOK, "/swagger/": http.StatusUnauthorized, "/foo": http.StatusUnauthorized,
 			"/api/v1/foo": http.StatusUnauthorized,
 		} {
 			if code, body, _ := s.do(t, http.MethodGet, path, ""); code != want {

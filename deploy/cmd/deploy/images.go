@@ -32,24 +32,24 @@ func (p *packing) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&p.insecure, "insecure", false, "speak plain HTTP with the registry; private addresses get it anyway")
 	flags.StringVar(&p.tag, "tag", "latest", "tag of the images")
 	flags.StringSliceVar(&p.archs, "arch", []string{runtime.GOARCH}, "architectures: amd64, arm64")
-	flags.StringVar(&p.mirror, "mirror", image.Mirror, "mirror of Debian that pinned packages come from")
+	flags.StringVar(&p.mirror, "mirror", image.Mirror, "mirror of Debian that pinned packages come from, and its archive if they are there no more")
 	flags.StringVar(&p.packages, "packages", filepath.Join(cache, "mayfly", "packages"), "directory that packages are kept in")
 	flags.StringVar(&p.build, "build", filepath.Join(".bin", "images"), "directory that programs are built in")
 	flags.StringVar(&p.sbom, "sbom", "", "directory for a list of what each image is made of (SPDX); it is attached to the image as well")
 }
 
-func newImagesCommand() *cobra.Command {
+func newImagesCommand(programs []program) *cobra.Command {
 	var p packing
 	cmd := &cobra.Command{
 		Use:   "images",
 		Short: "Build and push the images, and print their references by digest",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			references, err := p.push(cmd.Context(), programs(), cmd.ErrOrStderr())
+			references, err := p.push(cmd.Context(), programs, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
-			for _, program := range programs() {
+			for _, program := range programs {
 				if reference, ok := references[program.name]; ok {
 					fmt.Fprintln(cmd.OutOrStdout(), reference)
 				}
@@ -66,23 +66,29 @@ type program struct {
 	name, folder string
 	// authors tells that it runs programs of authors, which want a C library.
 	authors bool
+	// arguments are those that it gets if a container has none.
+	arguments []string
 }
 
 // programs are those that are packed: mayfly is every verb in one.
 func programs() []program {
 	return []program{
-		{"api", "functions/cmd/api", false},
-		{"engine", "functions/cmd/engine", true},
-		{"mayfly", "functions/cmd/mayfly", true},
+		{name: "api", folder: "functions/cmd/api"},
+		{name: "engine", folder: "functions/cmd/engine", authors: true},
+		{name: "mayfly", folder: "functions/cmd/mayfly", authors: true, arguments: []string{"serve"}},
 	}
+}
+
+func noRegistry() error {
+	return errors.New("no registry is given: set REGISTRY, as REGISTRY=registry.example/mayfly")
 }
 
 // push builds, packs and pushes programs and returns the references.
 func (p *packing) push(ctx context.Context, programs []program, out io.Writer) (map[string]string, error) {
 	if p.registry == "" {
-		return nil, errors.New("no registry is given: set REGISTRY, as REGISTRY=registry.example/mayfly")
+		return nil, noRegistry()
 	}
-	packages, err := image.Fetch(ctx, p.packages, p.mirror, p.archs)
+	packages, err := image.Fetch(ctx, p.packages, []string{p.mirror, image.Snapshot}, p.archs)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +122,7 @@ func (p *packing) pack(ctx context.Context, program program, arch string, packag
 	if err := image.Build(ctx, ".", program.folder, arch, file, out); err != nil {
 		return nil, nil, err
 	}
-	plan := image.Plan{Name: program.name, Program: file, Arch: arch, Libraries: program.authors}
+	plan := image.Plan{Name: program.name, Program: file, Arch: arch, Libraries: program.authors, Arguments: program.arguments}
 	packed, err := image.Pack(plan, packages)
 	if err != nil {
 		return nil, nil, err

@@ -31,32 +31,39 @@ func newRootCommand() *cobra.Command {
 		Use:   "deploy",
 		Short: "Pack Mayfly, and put it onto a cluster with Knative",
 		Long: `Packs Mayfly into container images and puts it onto the cluster that kubectl
-would use. Each flag can be set by an environment variable of its name instead:
---registry by REGISTRY, --redis-image by REDIS_IMAGE.`,
+would use. Some flags can be set by an environment variable instead, as of make:
+` + strings.Join(variables(), ", ") + `.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			return fromEnvironment(cmd.Flags())
 		},
 	}
-	root.AddCommand(newImagesCommand(), newUpCommand(), newDownCommand(), newRenderCommand())
+	root.AddCommand(newImagesCommand(programs()), newUpCommand(), newDownCommand(), newRenderCommand())
 	return root
 }
 
-// fromEnvironment sets every flag that the command line does not and the
-// environment does.
-func fromEnvironment(flags *pflag.FlagSet) (failed error) {
-	flags.VisitAll(func(f *pflag.Flag) {
-		name := strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+// variables are the environment variables that set a flag of their name: what
+// `make up` is told. No others do, or a TIMEOUT, CONFIG or TAG that a shell has
+// for another program would change what is installed.
+func variables() []string {
+	return []string{"REGISTRY", "OVERLAY", "NAMESPACE", "PUBLIC", "DOMAIN", "SET", "REDIS_IMAGE", "REDIS_VOLUME"}
+}
+
+// fromEnvironment sets the flags that the command line does not and the
+// environment may.
+func fromEnvironment(flags *pflag.FlagSet) error {
+	for _, name := range variables() {
+		f := flags.Lookup(strings.ToLower(strings.ReplaceAll(name, "_", "-")))
 		value := os.Getenv(name)
-		if f.Changed || value == "" || failed != nil {
-			return
+		if f == nil || f.Changed || value == "" {
+			continue
 		}
 		if err := flags.Set(f.Name, value); err != nil {
-			failed = fmt.Errorf("environment variable %s: %w", name, err)
+			return fmt.Errorf("environment variable %s: %w", name, err)
 		}
-	})
-	return failed
+	}
+	return nil
 }
 
 // within bounds a command's work by its flag --timeout.

@@ -64,10 +64,12 @@ behind it instead.`,
 			if err != nil {
 				return err
 			}
+			ctx, stop := function.UntilTold(cmd.Context())
+			defer stop()
 			if args[0] == "gateway" {
-				return serveGateway(cmd.Context(), s, log)
+				return serveGateway(ctx, s, log)
 			}
-			return serveVerb(cmd.Context(), s, args[0], log)
+			return serveVerb(ctx, s, args[0], log)
 		},
 	}
 	s.Register(cmd.Flags())

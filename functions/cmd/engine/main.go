@@ -3,26 +3,16 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mayfly-ctf/mayfly/functions/cmd/internal/function"
 	"github.com/mayfly-ctf/mayfly/functions/cmd/internal/system"
-	"github.com/mayfly-ctf/mayfly/shared/knative"
-	"github.com/mayfly-ctf/mayfly/shared/kubernetes"
 	"github.com/mayfly-ctf/mayfly/shared/serve"
 )
-
-// redisPatience is how long Redis may be away at the start: a fresh pod may be
-// let in a moment late, and ending would have the next try wait longer. It is
-// below what Knative's probes allow.
-const redisPatience = 30 * time.Second
 
 func main() {
 	if err := newCommand().Execute(); err != nil {
@@ -31,16 +21,8 @@ func main() {
 	}
 }
 
-// settings are those of every function, and of the engine.
-type settings struct {
-	function.Settings
-
-	engine system.Settings
-	tick   string
-}
-
 func newCommand() *cobra.Command {
-	var s settings
+	var f system.Function
 	cmd := &cobra.Command{
 		Use:   "engine VERB",
 		Short: "Serve one verb that runs the engine",
@@ -56,48 +38,19 @@ to. Each flag can be set by the environment variable behind it instead.`,
 		SilenceUsage:  true,
 		PreRunE:       func(cmd *cobra.Command, _ []string) error { return function.FromEnvironment(cmd.Flags()) },
 		RunE: func(cmd *cobra.Command, args []string) error {
-			log, err := s.Logger()
+			log, err := f.Logger()
 			if err != nil {
 				return err
 			}
-			return run(cmd.Context(), s, args[0], log)
+			return f.Run(cmd.Context(), function.Sinks(), log, func(all *system.System) serve.Options {
+				return serve.Options{Verbs: only(all.Verbs(), args[0]), Events: event(all, args[0])}
+			})
 		},
 	}
-	s.Register(cmd.Flags())
-	s.engine.Register(cmd.Flags())
-	cmd.Flags().StringVar(&s.tick, "tick-pingsource", "", "PingSource of this namespace that wakes expire, turned on and off as things become due; empty is one that is always on")
+	f.Register(cmd.Flags())
 	function.NameVariables(cmd.Flags())
 	cmd.AddCommand(system.NewWorkerCommand())
 	return cmd
-}
-
-func run(ctx context.Context, s settings, verb string, log *slog.Logger) error {
-	options, err := s.Redis()
-	if err != nil {
-		return err
-	}
-	options.Log = log
-	if s.tick != "" {
-		if options.Tick, err = connectTick(s.tick); err != nil {
-			return err
-		}
-	}
-	all, err := system.Open(ctx, system.Plan{
-		Settings: s.engine, Redis: options, Patience: redisPatience, Sinks: function.Sinks(), Log: log,
-	})
-	if err != nil {
-		return err
-	}
-	defer all.Close(ctx)
-	return s.Serve(ctx, serve.Options{Verbs: only(all.Verbs(), verb), Events: event(all, verb), Health: all.Ping, Log: log})
-}
-
-func connectTick(name string) (*knative.Tick, error) {
-	config, namespace, err := kubernetes.Config("")
-	if err != nil {
-		return nil, fmt.Errorf("the tick: %w", err)
-	}
-	return knative.NewTick(config, namespace, name)
 }
 
 func verbNames() []string {

@@ -23,12 +23,12 @@ import (
 const memoryBound = 250
 
 // misdeeds are what programs do wrong, and what their author is told. Their
-// time limit is 3 s and their memory limit 256 MiB.
+// time limit is 15 s and their memory limit 256 MiB.
 var misdeeds = map[string]string{
 	"error":          "there is no cheese",
 	"exit":           "the program ended with exit status 1: the cheese shop is closed",
 	"panic":          "the program panicked: assignment to entry in nil map",
-	"hang":           "the program did not end within its time limit of 3s",
+	"hang":           "the program did not end within its time limit of 15s",
 	"print-and-exit": "that was all the cheese",
 	"allocate":       "the program ran out of memory, it may use 256 MiB",
 	"number":         "output connection_info: must be a string and is a number",
@@ -41,7 +41,7 @@ var misdeeds = map[string]string{
 // and the next request works.
 func TestBadScenario(t *testing.T) {
 	url := redistest.Start(t)
-	s := newServer(t, "REDIS_URL="+url, "LOG_LEVEL=warn", "SCENARIO_TIMEOUT=3s", "SCENARIO_MEMORY=256", "TICK=1h", "RECONCILE=1h")
+	s := newServer(t, "REDIS_URL="+url, "LOG_LEVEL=warn", "SCENARIO_TIMEOUT=15s", "SCENARIO_MEMORY=256", "TICK=1h", "RECONCILE=1h")
 	s.Start()
 	reference := pushMisbehaving(t, s, "misbehaving:1")
 	create := func(id, phase, how string) reply {

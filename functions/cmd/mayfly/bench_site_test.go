@@ -226,7 +226,7 @@ func (s *site) settle() {
 
 func (s *site) published(key ctf.ChallengeKey) {
 	eventually(s.b, "the events are published", func() error {
-		pending, err := s.store.Pending(s.b.Context(), key)
+		pending, _, err := s.store.Pending(s.b.Context(), key, "")
 		if err == nil && len(pending) > 0 {
 			err = fmt.Errorf("%d or more are left of %s", len(pending), key.ID)
 		}

@@ -100,7 +100,7 @@ func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 func await[T any](ctx context.Context, c *client, what string, limit time.Duration, do func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	stop := showProgress(c.diagnostics, what)
+	stop := showProgress(c.diagnostics, func() string { return what })
 	defer stop()
 	answer, err := do(ctx)
 	if connect.CodeOf(err) == connect.CodeUnavailable && !connect.IsWireError(err) {

@@ -24,7 +24,7 @@ func atOnce(n int, f func(i int)) {
 }
 
 func TestConcurrency(t *testing.T) {
-	s := newServer(t, "LOG_LEVEL=warn")
+	s := newServer(t, "LOG_LEVEL=warn", "CREATE_WAIT=4m") // no create is to be refused
 	s.Start()
 	reference := pushService(t, s, "service:1")
 

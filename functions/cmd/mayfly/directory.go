@@ -24,28 +24,18 @@ type dataDirectory struct {
 	lock *os.File
 }
 
+// errHeld says that another process uses a data directory.
+var errHeld = errors.New("another mayfly uses it")
+
 // openDirectory makes the directory if needed and waits for its lock. It tells
 // what it waits for.
 func openDirectory(ctx context.Context, path string, diagnostics io.Writer) (*dataDirectory, error) {
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return nil, fmt.Errorf("data directory: %w", err)
-	}
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, fmt.Errorf("make the data directory: %w", err)
-	}
-	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open the lock of the data directory: %w", err)
-	}
 	deadline := time.Now().Add(lockWait)
 	for tries := 0; ; tries++ {
-		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		d, err := takeDirectory(path)
 		switch {
-		case err == nil:
-			return &dataDirectory{path: path, lock: lock}, nil
-		case !errors.Is(err, syscall.EWOULDBLOCK):
-			return nil, fmt.Errorf("lock the data directory: %w", err)
+		case !errors.Is(err, errHeld):
+			return d, err
 		case time.Now().After(deadline):
 			return nil, fmt.Errorf("another mayfly runs on %s; stop it, or choose another directory with --dir", path)
 		}
@@ -58,6 +48,30 @@ func openDirectory(ctx context.Context, path string, diagnostics io.Writer) (*da
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// takeDirectory makes the directory if needed and locks it, or returns errHeld.
+func takeDirectory(path string) (*dataDirectory, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(path, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the lock of the data directory: %w", err)
+	}
+	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if err == nil {
+		return &dataDirectory{path: path, lock: lock}, nil
+	}
+	lock.Close()
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, errHeld
+	}
+	return nil, fmt.Errorf("lock the data directory: %w", err)
 }
 
 // join returns the path of something in the directory.

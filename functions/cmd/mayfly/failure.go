@@ -128,6 +128,8 @@ func explanations(message string, details []proto.Message) []string {
 			for _, v := range d.GetFieldViolations() {
 				add(v.GetField()+": ", v.GetDescription())
 			}
+		case *errdetails.RetryInfo:
+			add("", "it may work again in "+d.GetRetryDelay().AsDuration().String())
 		case *errdetails.Help:
 			for _, link := range d.GetLinks() {
 				add(link.GetDescription()+": ", link.GetUrl())

@@ -55,6 +55,41 @@ func TestFailingDestroy(t *testing.T) {
 	}
 }
 
+// TestFailedRecreateIsCleared: what an update could neither make anew nor destroy
+// is no instance any more, and the next reconcile destroys it.
+func TestFailedRecreateIsCleared(t *testing.T) {
+	s := newServer(t, quiet...)
+	s.Start()
+	s.Must(http.MethodPost, "/challenge", map[string]any{"id": "1", "scenario": pushService(t, s, "service:1")})
+	instance := map[string]any{"challengeId": "1", "sourceId": "2"}
+	address := s.Must(http.MethodPost, "/instance", instance).ConnectionInfo
+
+	instances := filepath.Join(s.Dir, "data", "instances")
+	rename(t, instances, instances+".away")
+	if err := os.WriteFile(instances, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	update := map[string]any{
+		"additional": map[string]string{"round": "2"}, "updateMask": "additional", "updateStrategy": "recreate",
+	}
+	answer := s.try(t, http.MethodPatch, "/challenge/1", update)
+	wantFailure(t, answer, http.StatusInternalServerError, "DEPLOYMENT_FAILED", "process:index:Process service")
+	if answer := s.try(t, http.MethodGet, "/instance/1/2", nil); answer.Status != http.StatusNotFound {
+		t.Errorf("there is an instance: %s", answer.Raw)
+	}
+	if err := os.Remove(instances); err != nil {
+		t.Fatal(err)
+	}
+	rename(t, instances+".away", instances)
+	answers(t, address)
+
+	s.Tick("/reconcile")
+	wantNothingRunning(t, s)
+	answers(t, s.Must(http.MethodPost, "/instance", instance).ConnectionInfo)
+	s.Must(http.MethodDelete, "/challenge/1", nil)
+	wantNothingRunning(t, s)
+}
+
 // TestKubernetesIsNotOffered tells who brings a scenario for Kubernetes what
 // has to be done.
 func TestKubernetesIsNotOffered(t *testing.T) {

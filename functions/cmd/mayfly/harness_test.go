@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -64,10 +65,11 @@ func build(tb testing.TB, dir string, args ...string) string {
 	return program
 }
 
-// A server is `mayfly run` in a process of its own, to be killed and started
-// again at will.
+// A server is `mayfly run`, or another command, in a process of its own, to be
+// killed and started again at will.
 type server struct {
 	tb       testing.TB
+	command  string
 	Dir      string
 	URL      string
 	Registry string
@@ -102,7 +104,7 @@ func newServer(tb testing.TB, env ...string) *server {
 	dir := tb.TempDir()
 	port, registryPort := freePort(tb), freePort(tb)
 	s := &server{
-		tb: tb, Dir: dir,
+		tb: tb, Dir: dir, command: "run",
 		URL:      fmt.Sprintf("http://127.0.0.1:%d", port),
 		Registry: fmt.Sprintf("127.0.0.1:%d", registryPort),
 		env: append([]string{
@@ -117,20 +119,26 @@ func newServer(tb testing.TB, env ...string) *server {
 	return s
 }
 
+// freePort returns a port that nobody listens on, below those that Linux gives to
+// outgoing connections: a server that is started again finds it free still.
 func freePort(tb testing.TB) int {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(8000)))
+		if err != nil {
+			continue
+		}
+		defer func() { _ = l.Close() }()
+		return l.Addr().(*net.TCPAddr).Port
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
+	tb.Fatal("no free port on loopback")
+	return 0
 }
 
 // Start starts the server and waits until it is healthy.
 func (s *server) Start() {
 	s.tb.Helper()
-	s.cmd = exec.Command(build(s.tb, ".", raceFlag), "run")
+	s.cmd = exec.Command(build(s.tb, ".", programFlags()...), s.command)
 	s.cmd.Env = s.env
 	s.log = &output{}
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
@@ -243,7 +251,10 @@ type reply struct {
 	Details []map[string]any `json:"details"`
 
 	ConnectionInfo string `json:"connectionInfo"`
+	Since          string `json:"since"`
 	Raw            string
+	// After is when to ask again, in seconds, as the header says it.
+	After string `json:"-"`
 }
 
 // Reason is the reason of an error answer.
@@ -281,7 +292,7 @@ func (s *server) callWith(ctx context.Context, header http.Header, method, path 
 	if err != nil {
 		return reply{}, err
 	}
-	answer := reply{Status: response.StatusCode, Raw: string(raw)}
+	answer := reply{Status: response.StatusCode, Raw: string(raw), After: response.Header.Get("Retry-After")}
 	_ = json.Unmarshal(raw, &answer) // a stream is not one document
 	return answer, nil
 }
@@ -299,7 +310,7 @@ func (s *server) Must(method, path string, body any) reply {
 // Tick has an event function do its work, and waits for it.
 func (s *server) Tick(path string) {
 	s.tb.Helper()
-	cmd := exec.Command(build(s.tb, ".", raceFlag), strings.TrimPrefix(path, "/"), "--url", s.URL)
+	cmd := exec.Command(build(s.tb, ".", programFlags()...), strings.TrimPrefix(path, "/"), "--url", s.URL)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		s.tb.Fatalf("mayfly %s: %v\n%s\n%s", path, err, out, s.log)
 	}

@@ -58,12 +58,13 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 exists already.`,
 		RunE:          needSubcommand,
 	}
 	root.AddCommand(
-		newRunCommand(), system.NewWorkerCommand(),
+		newRunCommand(), newServeCommand(), system.NewWorkerCommand(),
 		newScenarioCommand(), newChallengeCommand(), newInstanceCommand(),
 		newTickCommand("expire", "Destroy what is due now",
 			"Have Mayfly destroy every instance whose time is over, once, without waiting for its own tick."),
 		newTickCommand("reconcile", "Finish or undo what was interrupted",
 			"Have Mayfly look for interrupted work, once, and finish or undo it, and fill pools."),
+		newBackupCommand(), newRestoreCommand(),
 	)
 	return root
 }

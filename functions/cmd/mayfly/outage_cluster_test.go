@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
 	"testing"
 	"time"
 
@@ -19,10 +20,11 @@ import (
 // is made: that takes longer, and nothing else happens.
 func TestClusterOutage(t *testing.T) {
 	t.Parallel()
-	c, proxy := clustertest.New(t), clustertest.NewProxy(t)
+	c, proxy := clustertest.New(t), clustertest.NewProxy(t, os.Getenv("KUBECONFIG"))
 	s := newClusterServer(t, c, "INSTANCE_HOSTNAME=games.example", "KUBECONFIG="+proxy.Kubeconfig)
 	s.Start()
-	s.Must(http.MethodPost, "/challenge", map[string]any{"id": "outage", "scenario": pushExample(t, s, "notes")})
+	notes := clustertest.NewExample(t, examples, "notes", "games.example")
+	s.Must(http.MethodPost, "/challenge", map[string]any{"id": "outage", "scenario": pushTo(t, s.Registry, "notes:1", notes.Scenario)})
 	label := kubernetes.LabelChallenge + "=outage"
 	done := make(chan error, 1)
 	go func() {
@@ -59,7 +61,7 @@ func TestClusterOutage(t *testing.T) {
 	t.Logf("created %v after the API server was back", time.Since(back))
 	at := s.Must(http.MethodGet, "/instance/outage/1", nil).ConnectionInfo
 	clustertest.Eventually(t, 30*time.Second, "it is solved", func() error {
-		_, err := solveNotes(t, at)
+		_, err := notes.Solve(at)
 		return err
 	})
 	s.Must(http.MethodDelete, "/challenge/outage", nil)

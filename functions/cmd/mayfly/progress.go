@@ -15,7 +15,7 @@ const (
 
 // showProgress tells on w that something goes on, until stop is called: on a
 // terminal by a line that moves, elsewhere by a line now and then.
-func showProgress(w io.Writer, what string) (stop func()) {
+func showProgress(w io.Writer, what func() string) (stop func()) {
 	ended, gone := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(gone)
@@ -31,7 +31,7 @@ func showProgress(w io.Writer, what string) (stop func()) {
 	}
 }
 
-func spin(w io.Writer, what string, ended <-chan struct{}) {
+func spin(w io.Writer, what func() string, ended <-chan struct{}) {
 	start := time.Now()
 	select {
 	case <-ended:
@@ -42,7 +42,7 @@ func spin(w io.Writer, what string, ended <-chan struct{}) {
 	ticker := time.NewTicker(frameFor)
 	defer ticker.Stop()
 	for i := 0; ; i++ {
-		fmt.Fprintf(w, "\r\033[K%c %s… %s", frames[i%len(frames)], what, time.Since(start).Round(time.Second))
+		fmt.Fprintf(w, "\r\033[K%c %s… %s", frames[i%len(frames)], what(), time.Since(start).Round(time.Second))
 		select {
 		case <-ended:
 			fmt.Fprint(w, "\r\033[K")
@@ -52,7 +52,7 @@ func spin(w io.Writer, what string, ended <-chan struct{}) {
 	}
 }
 
-func tell(w io.Writer, what string, ended <-chan struct{}) {
+func tell(w io.Writer, what func() string, ended <-chan struct{}) {
 	start := time.Now()
 	ticker := time.NewTicker(lineFor)
 	defer ticker.Stop()
@@ -61,7 +61,7 @@ func tell(w io.Writer, what string, ended <-chan struct{}) {
 		case <-ended:
 			return
 		case <-ticker.C:
-			fmt.Fprintf(w, "%s… %s\n", what, time.Since(start).Round(time.Second))
+			fmt.Fprintf(w, "%s… %s\n", what(), time.Since(start).Round(time.Second))
 		}
 	}
 }

@@ -10,18 +10,19 @@ import (
 
 func TestProgress(t *testing.T) {
 	t.Parallel()
+	working := func() string { return "working" }
 	terminal := func(w *bytes.Buffer) (stop func()) {
 		ended, gone := make(chan struct{}), make(chan struct{})
 		go func() {
 			defer close(gone)
-			spin(w, "working", ended)
+			spin(w, working, ended)
 		}()
 		return func() {
 			close(ended)
 			<-gone
 		}
 	}
-	file := func(w *bytes.Buffer) (stop func()) { return showProgress(w, "working") }
+	file := func(w *bytes.Buffer) (stop func()) { return showProgress(w, working) }
 	tests := map[string]struct {
 		show func(*bytes.Buffer) func()
 		took time.Duration

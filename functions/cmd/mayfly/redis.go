@@ -21,6 +21,7 @@ const (
 	redisStart = 30 * time.Second
 	// redisPause is the wait before a redis-server that died is started again.
 	redisPause = time.Second
+	socketLink = "socket"
 )
 
 // A redisChild is a redis-server of our own: persistent, reachable through a
@@ -28,6 +29,7 @@ const (
 type redisChild struct {
 	URL    string
 	dir    string // holds the socket; short, because a socket's path is limited to 107 bytes
+	link   string // leads to the socket from where the data is, see runningRedis
 	cancel context.CancelFunc
 	done   chan struct{}
 }
@@ -42,9 +44,13 @@ func startRedis(ctx context.Context, program, dir string, lock *os.File, log *sl
 	if err != nil {
 		return nil, fmt.Errorf("make a directory for the socket of redis: %w", err)
 	}
-	socket := filepath.Join(sockets, "redis.sock")
+	socket, link := filepath.Join(sockets, "redis.sock"), filepath.Join(dir, socketLink)
+	_ = os.Remove(link) // of one that was killed
+	if err := os.Symlink(socket, link); err != nil {
+		return nil, fmt.Errorf("tell where the socket of redis is: %w", err)
+	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	child := &redisChild{URL: "unix://" + socket, dir: sockets, cancel: cancel, done: make(chan struct{})}
+	child := &redisChild{URL: "unix://" + socket, dir: sockets, link: link, cancel: cancel, done: make(chan struct{})}
 	command := func() *exec.Cmd {
 		cmd := exec.CommandContext(running, program,
 			"--port", "0", "--unixsocket", socket, "--unixsocketperm", "700",
@@ -91,7 +97,15 @@ func (c *redisChild) supervise(ctx context.Context, command func() *exec.Cmd, lo
 func (c *redisChild) Stop() {
 	c.cancel()
 	<-c.done
+	_ = os.Remove(c.link)
 	_ = os.RemoveAll(c.dir) // a socket in a temporary directory
+}
+
+// runningRedis returns the address of the redis-server that another process has
+// started over the data in dir.
+func runningRedis(dir string) (url string, err error) {
+	socket, err := os.Readlink(filepath.Join(dir, socketLink))
+	return "unix://" + socket, err
 }
 
 // awaitRedis waits until a server answers; while it loads its file it says so.

@@ -19,7 +19,6 @@ import (
 
 	"github.com/mayfly-ctf/mayfly/functions/cmd/internal/function"
 	"github.com/mayfly-ctf/mayfly/functions/cmd/internal/system"
-	fillpool "github.com/mayfly-ctf/mayfly/functions/fill-pool"
 	"github.com/mayfly-ctf/mayfly/shared/events"
 	"github.com/mayfly-ctf/mayfly/shared/redis"
 	"github.com/mayfly-ctf/mayfly/shared/serve"
@@ -93,7 +92,7 @@ func run(ctx context.Context, s settings, out, diagnostics io.Writer) error {
 	url := "http://" + reachable(listener.Addr())
 	s.Platform.Processes.Directory = directory.join("instances")
 	s.Platform.Processes.MaxOutput = system.MaxProcessOutput
-	all, err := system.Open(ctx, system.Plan{
+	plan, err := breakable(system.Plan{
 		Settings:  s.Settings,
 		Redis:     redis.Options{URL: redisURL, Keys: keys, ReconcileEvery: s.reconcile},
 		PlainHTTP: names(registry.Address),
@@ -103,7 +102,11 @@ func run(ctx context.Context, s settings, out, diagnostics io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer all.Close(ctx)
+	all, err := system.Open(ctx, plan)
+	if err != nil {
+		return err
+	}
+	defer stopWithin(ctx, system.OperationLimit, all.Close)
 	greet(out, url, registry.Address, directory.path, kept)
 	return serveSystem(ctx, all, log, listener, url, s)
 }
@@ -126,6 +129,7 @@ func serveSystem(ctx context.Context, all *system.System, log *slog.Logger, list
 		Token:    function.Token(),
 		Version:  function.Version(),
 		Log:      log,
+		Limit:    system.OperationLimit,
 		DrainFor: system.OperationLimit,
 	})
 }
@@ -157,10 +161,10 @@ func names(registry string) []string {
 	return []string{registry, net.JoinHostPort("localhost", port)}
 }
 
-// sinks are where events go: those that fill-pool waits for to fill-pool, and
-// all of them to K_SINK if there is one.
+// sinks are where events go: those that functions wait for to them, and all of
+// them to K_SINK if there is one.
 func sinks(url string) []events.Sink {
-	return append(function.Sinks(), events.Sink{URL: url + system.FillPoolPath, Types: fillpool.Types()})
+	return append(function.Sinks(), system.OwnSinks(url)...)
 }
 
 // reachable returns the address at which this machine reaches a listener.

@@ -12,7 +12,7 @@ import (
 func TestSourceScenario(t *testing.T) {
 	files := map[string][]byte{
 		"Pulumi.yaml": []byte("name: service\nruntime: go\n"),
-		"go.mod":      []byte("module source\n\ngo 1.25\n\nrequire github.com/pulumi/pulumi/sdk/v3 " + pulumiVersion(t) + "\n"),
+		"go.mod":      goMod(t),
 		"go.sum":      read(t, "../../go.sum"),
 		"main.go":     read(t, "testdata/service/scenario/main.go"),
 		"program":     read(t, build(t, "testdata/service/program", "-ldflags=-s -w")),
@@ -37,10 +37,16 @@ func TestSourceScenario(t *testing.T) {
 	})
 }
 
-// pulumiVersion is the version of Pulumi's SDK that these tests are built with.
-func pulumiVersion(t *testing.T) string {
+// goMod names the modules of these tests, at the versions whose sums go.sum
+// holds: nothing is left to look up.
+func goMod(t *testing.T) []byte {
 	t.Helper()
-	return outputOf(t, "go", "list", "-m", "-f", "{{.Version}}", "github.com/pulumi/pulumi/sdk/v3")
+	args := []string{"mod", "edit", "-module=source", "-print"}
+	for _, own := range []string{"shared", "shared/sdk"} {
+		own = "github.com/mayfly-ctf/mayfly/" + own
+		args = append(args, "-droprequire="+own, "-dropreplace="+own)
+	}
+	return []byte(outputOf(t, "go", append(args, "../../go.mod")...))
 }
 
 func goEnv(t *testing.T, name string) string {

@@ -17,7 +17,7 @@ func TestToken(t *testing.T) {
 		t.Errorf("without a token the answer is %d %s", answer.Status, answer.Raw)
 	}
 	list := func(token string) (string, error) {
-		cmd := exec.Command(build(t, ".", raceFlag), "challenge", "list", "--url", s.URL)
+		cmd := exec.Command(build(t, ".", programFlags()...), "challenge", "list", "--url", s.URL)
 		cmd.Env = []string{"MAYFLY_TOKEN=" + token}
 		out, err := cmd.CombinedOutput()
 		return string(out), err

@@ -31,7 +31,7 @@ func tryEnvironment(tb testing.TB, env ...string) []string {
 func startTry(tb testing.TB, env []string, args ...string) *tryRun {
 	tb.Helper()
 	r := &tryRun{tb: tb, out: &output{}, diagnostics: &output{}, exited: make(chan struct{})}
-	r.cmd = exec.Command(build(tb, ".", raceFlag), append([]string{"scenario", "try"}, args...)...)
+	r.cmd = exec.Command(build(tb, ".", programFlags()...), append([]string{"scenario", "try"}, args...)...)
 	r.cmd.Env, r.cmd.Stdout, r.cmd.Stderr = env, r.out, r.diagnostics
 	if err := r.cmd.Start(); err != nil {
 		tb.Fatal(err)
@@ -53,7 +53,7 @@ func (r *tryRun) ready() string {
 			r.tb.Fatalf("it ended:\n%s%s", r.out, r.diagnostics)
 		default:
 		}
-		if !strings.Contains(r.diagnostics.String(), "Ready after") {
+		if !strings.Contains(r.diagnostics.String(), "Ready after") || !strings.Contains(r.out.String(), "\nidentity") { // each comes by a pipe of its own
 			return errors.New(r.diagnostics.String())
 		}
 		return nil

@@ -6,8 +6,10 @@
 package clustertest
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -110,33 +112,60 @@ func Registry(tb testing.TB) string { return setting(tb, "REGISTRY") }
 // Kind namespace/name. Events are none of ours.
 func (c *Cluster) List(selector string) []string {
 	c.tb.Helper()
-	client, err := discovery.NewDiscoveryClientForConfig(c.Config)
+	found, err := c.list(c.tb.Context(), metav1.ListOptions{LabelSelector: selector},
+		func(*unstructured.Unstructured) (bool, error) { return true, nil })
 	check(c.tb, err)
+	return found
+}
+
+// Mentioning returns, as List does, all objects in which there is a word,
+// whatever it is there: a namespace, a part of a name, who has rights.
+func (c *Cluster) Mentioning(ctx context.Context, word string) ([]string, error) {
+	return c.list(ctx, metav1.ListOptions{}, func(o *unstructured.Unstructured) (bool, error) {
+		text, err := o.MarshalJSON()
+		return bytes.Contains(text, []byte(word)), err
+	})
+}
+
+func (c *Cluster) list(ctx context.Context, o metav1.ListOptions, wanted func(*unstructured.Unstructured) (bool, error)) ([]string, error) {
+	client, err := discovery.NewDiscoveryClientForConfig(c.Config)
+	if err != nil {
+		return nil, err
+	}
 	groups, err := client.ServerPreferredResources()
-	if !discovery.IsGroupDiscoveryFailedError(err) { // a group whose server is away has nothing of ours
-		check(c.tb, err)
+	if err != nil && !discovery.IsGroupDiscoveryFailedError(err) { // a group whose server is away has nothing of ours
+		return nil, err
 	}
 	var found []string
 	for _, group := range groups {
 		version, err := schema.ParseGroupVersion(group.GroupVersion)
-		check(c.tb, err)
+		if err != nil {
+			return nil, err
+		}
 		for _, kind := range group.APIResources {
 			if !slices.Contains(kind.Verbs, "list") || kind.Kind == "Event" {
 				continue
 			}
-			list, err := c.Objects.Resource(version.WithResource(kind.Name)).
-				List(c.tb.Context(), metav1.ListOptions{LabelSelector: selector})
+			list, err := c.Objects.Resource(version.WithResource(kind.Name)).List(ctx, o)
 			if apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err) {
 				continue
 			}
-			check(c.tb, err)
+			if err != nil {
+				return nil, fmt.Errorf("list %s: %w", kind.Name, err)
+			}
 			for _, o := range list.Items {
-				found = append(found, o.GetKind()+" "+strings.TrimPrefix(o.GetNamespace()+"/"+o.GetName(), "/"))
+				ours, err := wanted(&o)
+				if err != nil {
+					return nil, err
+				}
+				if ours {
+					found = append(found, o.GetKind()+" "+strings.TrimPrefix(o.GetNamespace()+"/"+o.GetName(), "/"))
+				}
 			}
 		}
 	}
 	slices.Sort(found)
-	return found
+	return found, nil
 }
 
 // WantNothing fails the test unless all objects with the label are gone soon:

@@ -28,10 +28,11 @@ type Proxy struct {
 	running  sync.WaitGroup
 }
 
-// NewProxy starts a proxy that lets everything through, until the test ends.
-func NewProxy(tb testing.TB) *Proxy {
+// NewProxy starts a proxy that lets everything through to the API server of a
+// kubeconfig, until the test ends.
+func NewProxy(tb testing.TB, kubeconfig string) *Proxy {
 	tb.Helper()
-	config, err := clientcmd.LoadFromFile(setting(tb, "KUBECONFIG"))
+	config, err := clientcmd.LoadFromFile(kubeconfig)
 	check(tb, err)
 	cluster := config.Clusters[config.Contexts[config.CurrentContext].Cluster]
 	server, err := url.Parse(cluster.Server)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -119,14 +120,20 @@ func (s *Server) start() error {
 	args = append(args, s.args[len(s.configuration()):]...)
 	command := exec.CommandContext(context.Background(), binary, args...)
 	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := command.Start(); err != nil {
+	started, exited := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(exited)
+		runtime.LockOSThread() // the kernel takes the end of the thread that started it for its parent's
+		defer runtime.UnlockOSThread()
+		err := command.Start()
+		started <- err
+		if err == nil {
+			_ = command.Wait() // killed on purpose, or seen by the ping below
+		}
+	}()
+	if err := <-started; err != nil {
 		return err
 	}
-	exited := make(chan struct{})
-	go func() {
-		_ = command.Wait() // killed on purpose, or seen by the ping below
-		close(exited)
-	}()
 	s.command, s.exited = command, exited
 	return s.waitForPing()
 }

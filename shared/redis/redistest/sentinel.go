@@ -30,7 +30,7 @@ func Sentinel(t testing.TB) Watched {
 	config := filepath.Join(t.TempDir(), "sentinel.conf") // Sentinel keeps its state in it
 	must(t, os.WriteFile(config, []byte(strings.Join([]string{
 		"sentinel monitor store 127.0.0.1 " + strconv.Itoa(primary.port) + " 1",
-		"sentinel down-after-milliseconds store 500",
+		"sentinel down-after-milliseconds store 2000",
 		"sentinel failover-timeout store 3000",
 	}, "\n")), 0o600))
 	sentinel := New(t, config, "--sentinel")

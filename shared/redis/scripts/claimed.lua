@@ -2,8 +2,7 @@ local page = redis.call("HSCAN", sources, arg.cursor, "COUNT", 100)
 local found = {}
 for n = 2, #page[2], 2 do
   local id = page[2][n]
-  local r = read(instance_key(id))
-  if r and visible(r) then
+  if listed(id) then
     table.insert(found, id)
     table.insert(found, redis.call("HGETALL", instance_key(id)))
   end

@@ -7,7 +7,7 @@ end
 if stale() then return { "stale" } end
 c = setmetatable({}, blank)
 change_challenge(c, "challenge.created", {
-  schema = "1", tenant = arg.tenant, id = arg.id, incarnation = arg.incarnation, generation = "1",
+  schema = tostring(schema), tenant = arg.tenant, id = arg.id, incarnation = arg.incarnation, generation = "1",
   reference = arg.reference, digest = arg.digest, timeout = arg.timeout, ends_at = arg.ends_at,
   additional = arg.additional, min = arg.min, max = arg.max,
 })

@@ -9,6 +9,7 @@ end
 if stale() then return { "stale" } end
 local c = read(challenge_key)
 local old = r.replaces ~= "" and read(instance_key(r.replaces))
+local half = half_of(r) -- of an update that another strategy overtook
 
 rebase(id, arg.base)
 local behind = outdated(c, arg.generation)
@@ -49,8 +50,7 @@ elseif r.state == "pending" then
   if r.since == "" then fields.since, fields.last_renew = now, now end
   fields.ends_at = end_of(c)
 elseif r.replacement ~= "" then
-  local half = read(instance_key(r.replacement)) -- of an update that another strategy overtook
-  if half and half.state == "pending" then doom(r.replacement, half) end
+  if half then doom(r.replacement, half) end
   fields.replacement = ""
 end
 change(id, r, kind, fields)

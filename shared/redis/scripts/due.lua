@@ -4,7 +4,10 @@
 local c = read(challenge_key)
 if not c then return { "gone" } end
 local records = {}
-local function look(id) records[id] = records[id] or read(instance_key(id)) end
+local function look(id)
+  records[id] = records[id] or read(instance_key(id))
+  if records[id] then half_of(records[id]) end
+end
 for _, id in ipairs(arg.identity or {}) do look(id) end
 for _, source in ipairs(arg.source or {}) do
   local id = redis.call("HGET", sources, source)

@@ -1,47 +1,52 @@
 local c = open_challenge()
 if not c then return { "challenge not found" } end
 if past(c.ends_at) then return { "challenge expired" } end
-if stale() then return { "stale" } end
+-- Without a hint this only looks what would be done.
+if arg.hint and stale() then return { "stale" } end
 
-local replaced = ""
+-- The first of the pool that can be given out; what can't be is none of it.
+local function claimable_first()
+  while true do
+    local id = redis.call("LINDEX", claimable, 0)
+    local r = id and read(instance_key(id))
+    if not id or (r and r.state == "ready" and r.source == "" and r.generation == c.generation) then return id, r end
+    redis.call("LPOP", claimable)
+  end
+end
+
 local holder = redis.call("HGET", sources, arg.source)
-if holder then
-  local r = read(instance_key(holder))
-  if r and r.request == arg.request then
-    -- A repeated command whose first answer was lost.
-    return { r.state == "ready" and "claimed" or "reserved", "", redis.call("HGETALL", instance_key(holder)) }
-  end
-  if r and r.state ~= "deleting" and r.state ~= "failed" and not ended(r) then
-    if arg.idempotency == "" or r.idempotency ~= arg.idempotency then return { "instance exists" } end
-    return { "attached", "", redis.call("HGETALL", instance_key(holder)) }
-  end
-  if r then
-    replaced = holder
-    doom(holder, r)
-  end
+local held = holder and read(instance_key(holder))
+if held and held.request == arg.request then
+  -- A repeated command whose first answer was lost.
+  return { held.state == "ready" and "claimed" or "reserved", "", redis.call("HGETALL", instance_key(holder)) }
+end
+if held and held.state ~= "deleting" and held.state ~= "failed" and not ended(held) then
+  if arg.idempotency == "" or held.idempotency ~= arg.idempotency then return { "instance exists" } end
+  return { "attached", "", redis.call("HGETALL", instance_key(holder)) }
+end
+local id, r = claimable_first() -- it reads, so it comes before what writes
+if arg.ready and (not id or arg.additional ~= "") then return { "none ready" } end
+if not arg.hint then return { "ready" } end
+local replaced = ""
+if held then
+  replaced = holder
+  doom(holder, held)
 end
 
 local fields = { source = arg.source, idempotency = arg.idempotency, request = arg.request, additional = arg.additional }
 
-local function claim(id, r)
+if id then -- claim it
   fields.last_renew = now
   if arg.additional == "" then
     fields.ends_at = end_of(c)
   else
     fields.state = "pending" -- it gets its end once it is brought to its settings
   end
+  redis.call("LPOP", claimable)
   redis.call("SREM", pooled, id)
   redis.call("HSET", sources, arg.source, id)
   change(id, r, "instance.claimed", fields)
   return { r.state == "ready" and "claimed" or "reserved", replaced, redis.call("HGETALL", instance_key(id)) }
-end
-
-while true do
-  local id = redis.call("LINDEX", claimable, 0)
-  if not id then break end
-  local r = read(instance_key(id))
-  redis.call("LPOP", claimable)
-  if r and r.state == "ready" and r.source == "" and r.generation == c.generation then return claim(id, r) end
 end
 
 redis.call("HSET", sources, arg.source, arg.identity)

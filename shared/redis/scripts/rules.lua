@@ -1,6 +1,7 @@
 -- The rules, each written once. This file stands before every script, which
 -- runs in one slot: KEYS[1] is the prefix of a challenge's keys (see keys.go),
--- or the whole key of an index.
+-- or the whole key of an index. Before it stands schema, the version of records
+-- that this code writes.
 --
 -- ARGV[1] shifts the clock, for tests. Then come names and values; a name that
 -- begins with "+" may come again, and its values are a list.
@@ -74,7 +75,7 @@ local function read(key)
   local record = setmetatable({}, blank)
   for n = 1, #flat, 2 do record[flat[n]] = flat[n + 1] end
   -- Call it before anything is written: it ends the script.
-  if (tonumber(record.schema) or 0) > 1 then error("NEWERSCHEMA " .. key) end
+  if (tonumber(record.schema) or 0) > schema then error("NEWERSCHEMA " .. key) end
   return record
 end
 
@@ -98,8 +99,10 @@ local function change_challenge(c, kind, fields)
   announce(kind, "", c.incarnation .. "/" .. c.revision)
 end
 
+-- Whoever is to bring it to another state has all attempts before him.
 local function change(id, r, kind, fields)
   fields.changed_at = now
+  if fields.state then fields.attempts = "0" end
   set(instance_key(id), r, fields)
   r.revision = tostring(redis.call("HINCRBY", instance_key(id), "revision", 1))
   announce(kind, id, id .. "/" .. r.revision)
@@ -122,6 +125,16 @@ end
 -- What is not visible reads as absent.
 local function visible(r)
   return (r.state == "ready" or r.state == "updating") and not ended(r)
+end
+
+-- What a list holds. What can't be judged is in it as well, for its reader to
+-- tell of after all others.
+local function listed(id)
+  local known, is = pcall(function()
+    local r = read(instance_key(id))
+    return r and visible(r)
+  end)
+  return is or not known
 end
 
 -- When an instance ends that starts or is renewed now.
@@ -149,24 +162,29 @@ end
 
 local function reserve(id, c, fields)
   local r = setmetatable({}, blank)
-  fields.schema, fields.identity, fields.fence, fields.state = "1", id, "0", "pending"
+  fields.schema, fields.identity, fields.fence, fields.state = tostring(schema), id, "0", "pending"
   fields.generation, fields.reference, fields.digest = c.generation, c.reference, c.digest
   redis.call("SADD", instances, id)
   change(id, r, "instance.pending", fields)
+end
+
+-- The pending half of an instance's blue-green update, if there is one. What
+-- writes before it dooms the instance calls this first, see read.
+local function half_of(r)
+  local half = r.replacement ~= "" and read(instance_key(r.replacement))
+  return half and half.state == "pending" and half or nil
 end
 
 -- Marks an instance deleting, and with it the pending half of its blue-green
 -- update. Whoever asked for it is at work now; others look after the grace.
 local function doom(id, r)
   if redis.call("HGET", instance_key(id), "state") == "deleting" then return false end
+  local half = half_of(r)
   change(id, r, "instance.deleting", { state = "deleting", strategy = "", deleted_by = arg.request or "" })
   redis.call("SREM", pooled, id)
   if r.source == "" then redis.call("LREM", claimable, 0, id) end
   redis.call("ZADD", deleting, score(add(now, "30.000000000")), id)
-  if r.replacement ~= "" then
-    local half = read(instance_key(r.replacement))
-    if half and half.state == "pending" then doom(r.replacement, half) end
-  end
+  if half then doom(r.replacement, half) end
   return true
 end
 

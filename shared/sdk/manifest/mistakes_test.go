@@ -80,6 +80,7 @@ func TestParseSaysWhatIsWrong(t *testing.T) {
 		"a probe":              {"env:", "startup: true\n    env:", "true says nothing: write false"},
 		"a setting's default":  {"connection:", "overridable: {n: {type: integer, default: x}}\nconnection:", `mayfly.yaml:9:43: overridable.n.default: it must be an integer, and is "x"`},
 		"a setting's pattern":  {"connection:", "overridable: {n: {pattern: '('}}\nconnection:", "is no regular expression"},
+		"a setting's parts":    {"connection:", "overridable: {n: {pattern: 'a)|(b'}}\nconnection:", "is no regular expression"},
 		"required and default": {"connection:", "overridable: {n: {required: true, default: x}}\nconnection:", "required and default exclude each other"},
 		"large":                {"CTF{x}", strings.Repeat("x", 1<<20), "more than 1 MiB"},
 		"infinite":             {"name: web", "name: .inf", "is no number that can be used"},

@@ -4,6 +4,7 @@
 package function
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -87,16 +89,34 @@ func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
 	l.log.DebugContext(ctx, "redis client", "message", fmt.Sprintf(format, v...))
 }
 
-// Serve serves until the process is told to stop and the calls in flight have
-// ended. What the settings say of serving is added to the options.
+// URL is where this machine reaches what Serve serves.
+func (s *Settings) URL() string {
+	host := s.address
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, strconv.Itoa(int(s.port)))
+}
+
+// UntilTold returns a context that ends when the process is told to stop.
+func UntilTold(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+}
+
+// Serve serves until ctx ends and the calls in flight have, which get
+// [DrainFor] unless the options say else. What the settings say of serving is
+// added to the options.
 func (s *Settings) Serve(ctx context.Context, o serve.Options) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(s.address, strconv.Itoa(int(s.port))))
 	if err != nil {
 		return err
 	}
-	o.Swagger, o.Token, o.Version, o.DrainFor = s.swagger, Token(), Version(), DrainFor
+	o.Swagger, o.Token, o.Version = s.swagger, Token(), Version()
+	o.DrainFor = cmp.Or(o.DrainFor, DrainFor)
+	if os.Getenv("K_REVISION") != "" { // Knative tells it to its functions
+		o.InFlight = new(atomic.Int64)
+		defer hold(context.WithoutCancel(ctx), o.InFlight, knativeProxy, holdEvery)()
+	}
 	return serve.Run(ctx, listener, o)
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
@@ -35,12 +36,13 @@ import (
 )
 
 const (
-	// OperationLimit bounds the work on one instance. It is below the 600 s that
-	// callers and Knative wait at most, so that the answer still reaches them.
+	// OperationLimit bounds a call, and the work on one instance, which may go on
+	// after its call. It is below the 600 s that callers and Knative wait at most,
+	// so that the answer still reaches them.
 	OperationLimit = 540 * time.Second
-	// eventsLimit is how long a stopping system tries to publish its events;
-	// what is left is published by the next one.
-	eventsLimit = 5 * time.Second
+	// closeLimit is how long a part gets to close once the work has ended. Events
+	// that are not published by then are published by the next system.
+	closeLimit = 5 * time.Second
 	// storePause is between two tries to reach Redis.
 	storePause = 200 * time.Millisecond
 )
@@ -52,7 +54,7 @@ type System struct {
 	engine    *engine.Engine
 	publisher *events.Publisher
 	lifecycle *lifecycle.Lifecycle
-	orphans   reconcile.Orphans
+	inventory reconcile.Inventory
 	log       *slog.Logger
 }
 
@@ -70,12 +72,16 @@ type Plan struct {
 
 // Open opens everything. The system must be closed.
 func Open(ctx context.Context, p Plan) (s *System, err error) {
-	s = &System{log: p.Log, orphans: p.orphans}
+	s = &System{log: p.Log, inventory: p.inventory}
 	defer func() {
 		if err != nil {
-			s.Close(ctx)
+			s.Close(ctx) // there is no work yet
 		}
 	}()
+	bounds, err := p.bounds()
+	if err != nil {
+		return s, err
+	}
 	if s.store, err = openStore(ctx, p); err != nil {
 		return s, fmt.Errorf("redis: %s", err) //nolint:errorlint // It is for an operator, who is to read the cause as well.
 	}
@@ -85,7 +91,7 @@ func Open(ctx context.Context, p Plan) (s *System, err error) {
 	if p.Platform.Installation, err = s.store.Installation(ctx); err != nil {
 		return s, err
 	}
-	if s.orphans.Platforms, err = p.Platform.Inventory(); err != nil {
+	if s.inventory.Platforms, err = p.Platform.Inventory(); err != nil {
 		return s, err
 	}
 	worker, err := p.Platform.WorkerCommand()
@@ -96,7 +102,7 @@ func Open(ctx context.Context, p Plan) (s *System, err error) {
 		Source:          s.scenarios,
 		WorkerCommand:   worker,
 		WorkerEnv:       WorkerEnvironment(),
-		Workers:         p.operations(),
+		Workers:         bounds.Deployments + bounds.Destructions,
 		ScenarioTimeout: p.programs.timeout,
 		ScenarioMemory:  uint64(p.programs.memory) << 20,
 		TargetNamespace: p.Platform.Namespace,
@@ -107,7 +113,7 @@ func Open(ctx context.Context, p Plan) (s *System, err error) {
 	if s.publisher, err = events.NewPublisher(s.store, p.Sinks, p.Log); err != nil {
 		return s, err
 	}
-	s.lifecycle = lifecycle.New(s.store, s.engine, s.publisher, OperationLimit)
+	s.lifecycle = lifecycle.New(s.store, s.engine, s.publisher, bounds, OperationLimit)
 	return s, nil
 }
 
@@ -131,31 +137,47 @@ func openStore(ctx context.Context, p Plan) (*redis.Store, error) {
 	}
 }
 
-// Close lets work in progress end, publishes its events and releases
-// everything, in the reverse order of opening. It may follow a failed open.
+// Close lets work in progress end until ctx does, publishes its events and
+// releases everything, in the reverse order of opening. After ctx work that is
+// still in progress is handed on, and each of four parts closes; all five take
+// closeLimit at most. It may follow a failed open.
 func (s *System) Close(ctx context.Context) {
-	ctx = context.WithoutCancel(ctx)
-	step := func(what string, limit time.Duration, do func(context.Context) error) {
-		ctx, cancel := context.WithTimeout(ctx, limit)
-		defer cancel()
-		if err := do(ctx); err != nil {
-			s.log.ErrorContext(ctx, "a part does not stop in order", "part", what, "error", err)
-		}
-	}
 	if s.lifecycle != nil {
-		step("deployments", OperationLimit, s.lifecycle.Drain)
+		s.note(ctx, "deployments", s.lifecycle.Drain(ctx))
 	}
+	ctx = context.WithoutCancel(ctx)
 	if s.publisher != nil {
-		step("events", eventsLimit, s.publisher.Close)
+		s.note(ctx, "events", within(ctx, s.publisher.Close))
 	}
 	if s.engine != nil {
-		step("the engine", eventsLimit, func(context.Context) error { return s.engine.Close() })
+		s.note(ctx, "the engine", within(ctx, func(context.Context) error { return s.engine.Close() }))
 	}
 	if s.scenarios != nil {
-		s.scenarios.Close()
+		s.note(ctx, "scenarios", within(ctx, func(context.Context) error { s.scenarios.Close(); return nil }))
 	}
 	if s.store != nil {
-		step("the store", eventsLimit, func(context.Context) error { return s.store.Close() })
+		s.note(ctx, "the store", within(ctx, func(context.Context) error { return s.store.Close() }))
+	}
+}
+
+func (s *System) note(ctx context.Context, part string, err error) {
+	if err != nil {
+		s.log.ErrorContext(ctx, "a part does not stop in order", "part", part, "error", err)
+	}
+}
+
+// within waits a short while for something to close, whether it heeds its
+// context or not.
+func within(ctx context.Context, closing func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, closeLimit)
+	defer cancel()
+	closed := make(chan error, 1)
+	go func() { closed <- closing(ctx) }() // until the process ends, if need be
+	select {
+	case err := <-closed:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
@@ -191,7 +213,7 @@ func (s *System) Events() map[string]serve.EventHandler {
 	return map[string]serve.EventHandler{
 		ExpirePath:    onTick(expire.New(s.store, s.lifecycle, s.log).Handle),
 		FillPoolPath:  onEvent(pools.Handle),
-		ReconcilePath: onAny(reconcile.New(s.store, s.lifecycle, pools, s.publisher, s.orphans, s.log).Handle),
+		ReconcilePath: onAny(reconcile.New(s.store, s.lifecycle, pools, s.publisher, s.inventory, s.log)),
 	}
 }
 
@@ -204,10 +226,16 @@ func onTick(handle func(context.Context) error) serve.EventHandler {
 	}
 }
 
-// onAny is for reconcile, which dead letters wake too: whatever they are about,
-// it looks at everything.
-func onAny(handle func(context.Context) error) serve.EventHandler {
-	return func(ctx context.Context, _ cloudevents.Event) error { return handle(ctx) }
+// onAny is for reconcile, which goes on with the work on one challenge if an event
+// says that it is left. Dead letters wake it too: whatever they are about, it looks
+// at everything.
+func onAny(r *reconcile.Function) serve.EventHandler {
+	return func(ctx context.Context, ce cloudevents.Event) error {
+		if event, err := events.Decode(ce); err == nil && slices.Contains(reconcile.Types(), event.Type) {
+			return r.GoOn(ctx, event)
+		}
+		return r.Handle(ctx)
+	}
 }
 
 func onEvent(handle func(context.Context, ctf.Event) error) serve.EventHandler {

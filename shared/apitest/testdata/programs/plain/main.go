@@ -135,7 +135,7 @@ func export(ctx *pulumi.Context, project, identity string, additional map[string
 // deployment.
 const (
 	processSettles = "700ms"
-	podSettles     = "5s"
+	podSettles     = "10s"
 )
 
 // serve opens its port, so that it counts as ready, calls home and stays until

@@ -29,13 +29,16 @@ func main() {
 		if other := settings["command"]; other != "" {
 			command = other
 		}
-		var p process
-		err = ctx.RegisterResource("process:index:Process", "service", pulumi.Map{
+		inputs := pulumi.Map{
 			"command": pulumi.String(command),
 			"files":   pulumi.Map{"program": pulumi.NewFileAsset(program)},
 			"env":     pulumi.StringMap{"ROUND": pulumi.String(settings["round"])},
-		}, &p)
-		if err != nil {
+		}
+		if settings["patient"] != "" {
+			inputs["readyTimeout"] = pulumi.Float64(600)
+		}
+		var p process
+		if err := ctx.RegisterResource("process:index:Process", "service", inputs, &p); err != nil {
 			return err
 		}
 		ctx.Export("connection_info", p.Address)

@@ -1,0 +1,4 @@
+// A scenario of nothing at all, deployed at once.
+package main
+
+func main() {}

@@ -1,0 +1,148 @@
+//go:build faults
+
+package main_test
+
+import (
+	"os"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// A fault breaks something and returns what mends it.
+type fault struct {
+	name   string
+	strike func(*faultSite) (mend func())
+	// servers is how many there are, one if it is 0.
+	servers int
+	// failing: what deployments need breaks, so that some fail.
+	failing bool
+	// calm is between two strikes, beside what is random.
+	calm time.Duration
+	// mixed: it may be anything, so that nothing certain comes of it.
+	mixed bool
+	// leaving: every other call is left by its caller.
+	leaving bool
+	// events go through the broker, and the cache is on a small disk.
+	events, disk bool
+	// cluster: instances are objects of one, whose API server breaks; told: it is
+	// told to, and counts to whom it did.
+	cluster, told bool
+}
+
+func nothing() {}
+
+func everyFault() []fault {
+	return []fault{
+		{name: "mayfly killed", strike: func(f *faultSite) func() {
+			return f.restart((*server).Kill)
+		}},
+		{name: "mayfly killed at a command to redis", strike: func(f *faultSite) func() {
+			return f.restart(f.dieAtCommand)
+		}},
+		{name: "mayfly told to stop", strike: func(f *faultSite) func() {
+			return f.restart(f.terminate)
+		}},
+		// A server that is stopped most of the time answers late, and that is no mistake.
+		{name: "mayfly held up for longer than a lease", servers: 2, calm: 5 * time.Second, strike: holdUp},
+		{name: "workers killed", strike: killWorkers},
+		{name: "redis killed", strike: func(f *faultSite) func() { f.database.Kill(); return f.database.Restart }},
+		{name: "redis hangs for longer than a lease", strike: func(f *faultSite) func() {
+			f.database.Pause()
+			<-time.After(heldUp) // how long it lasts
+			return f.database.Resume
+		}},
+		{name: "redis full", strike: func(f *faultSite) func() {
+			f.redis("CONFIG", "SET", "maxmemory", "1")
+			return func() { f.redis("CONFIG", "SET", "maxmemory", "0") }
+		}},
+		{name: "connections to redis cut", strike: func(f *faultSite) func() { f.link.cut(); return nothing }},
+		{name: "redis slow", strike: func(f *faultSite) func() {
+			f.link.slow.Store(int64(100 * time.Millisecond))
+			return func() { f.link.slow.Store(0) }
+		}},
+		{name: "scripts flushed", strike: func(f *faultSite) func() { f.redis("SCRIPT", "FLUSH"); return nothing }},
+		{name: "registry away", failing: true, strike: func(f *faultSite) func() {
+			f.registry.away.Store(true)
+			f.restartEmpty(func(*server) {})
+			return func() { f.registry.away.Store(false) }
+		}},
+		{name: "registry damages content", failing: true, strike: func(f *faultSite) func() {
+			f.registry.damaged.Store(true)
+			f.restartEmpty(func(*server) {})
+			return func() { f.registry.damaged.Store(false) }
+		}},
+		{name: "disk of the cache full", failing: true, disk: true, strike: func(f *faultSite) func() {
+			s := f.restartEmpty(func(s *server) { fillCache(f.t, s) })
+			return func() { freeCache(f.t, s) }
+		}},
+		{name: "clocks apart", servers: 2, strike: clocksApart},
+		{name: "events lost, doubled and late", events: true, strike: func(f *faultSite) func() {
+			f.broker.set(true)
+			return func() { f.broker.set(false) }
+		}},
+		{name: "callers leave", leaving: true, strike: func(*faultSite) func() { return nothing }},
+	}
+}
+
+// anyFault is any of them, one after the other.
+func anyFault(all []fault) fault {
+	mayMount := os.Geteuid() == 0
+	if !mayMount {
+		all = slices.DeleteFunc(slices.Clone(all), func(f fault) bool { return f.disk })
+	}
+	return fault{
+		name: "any of these", mixed: true, servers: 2, failing: true, events: true, disk: mayMount,
+		strike: func(f *faultSite) func() { return all[f.random.IntN(len(all))].strike(f) },
+	}
+}
+
+// restart ends a server; what mends that starts it again.
+func (f *faultSite) restart(end func(*server)) (mend func()) {
+	s := f.any()
+	end(s)
+	f.died()
+	return func() { f.start(s) }
+}
+
+// restartEmpty has a server begin with an empty cache, as a new one does, after
+// something was done to it.
+func (f *faultSite) restartEmpty(after func(*server)) *server {
+	s := f.any()
+	s.Kill()
+	f.died()
+	emptyCache(f.t, s)
+	after(s)
+	f.start(s)
+	return s
+}
+
+// holdUp stops a server, workers aside, until its leases have run out and the
+// other one has done its work.
+func holdUp(f *faultSite) func() {
+	held := f.random.IntN(2)
+	s, other := f.servers[held], f.servers[1-held]
+	ok(f.t, s.cmd.Process.Signal(syscall.SIGSTOP))
+	<-time.After(heldUp) // how long it lasts, at least
+	other.Tick("/reconcile")
+	return func() { ok(f.t, s.cmd.Process.Signal(syscall.SIGCONT)) }
+}
+
+func killWorkers(f *faultSite) func() {
+	for _, pid := range f.any().Workers() {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
+	}
+	return nothing
+}
+
+// clocksApart has one of the servers believe that it is minutes earlier or later.
+func clocksApart(f *faultSite) func() {
+	by := time.Duration(2+f.random.IntN(10)) * time.Minute
+	if f.random.IntN(2) == 0 {
+		by = -by
+	}
+	s := f.servers[len(f.servers)-1]
+	f.terminate(s)
+	s.env = append(s.env, "FAULTS_CLOCK="+by.String())
+	return func() { f.start(s) }
+}

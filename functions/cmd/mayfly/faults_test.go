@@ -1,0 +1,81 @@
+//go:build faults
+
+package main_test
+
+import (
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/mayfly-ctf/mayfly/shared/faults"
+)
+
+const (
+	// faultCalls is how many calls are made under each fault, unless
+	// $FAULTS_CALLS says another number.
+	faultCalls = 1200
+	// faultClients work at once, faultTogether of them on the same source.
+	faultClients  = 9
+	faultTogether = 3
+	// faultStrikes is how often each fault strikes at least.
+	faultStrikes = 3
+	// late is how long a call may take, whatever happens.
+	late = time.Minute
+)
+
+// TestFaults has clients call at random while one thing breaks again and again,
+// and last while anything does. No answer may contradict another, and when all
+// is mended and one reconcile has run, all that is recorded and all that runs
+// must agree.
+func TestFaults(t *testing.T) {
+	seed := faults.Seed(t)
+	all := everyFault()
+	var tallies []faults.Tally
+	for _, fault := range slices.Concat(all, []fault{anyFault(all)}, clusterFaults(t)) {
+		t.Run(fault.name, func(t *testing.T) {
+			y := faults.Tally{Fault: fault.name}
+			defer func() { tallies = append(tallies, y) }()
+			underFault(t, fault, seed, &y)
+		})
+	}
+	ok(t, faults.Print(os.Stdout, tallies))
+}
+
+func underFault(t *testing.T, what fault, seed uint64, y *faults.Tally) {
+	f := newFaultSite(t, what, seed)
+	f.began = time.Now()
+	load := f.load(what, seed)
+	calls, mended := faults.Break(t.Context(), load, faultStrikes, func() time.Duration {
+		return what.calm + time.Duration(300+f.random.IntN(1500))*time.Millisecond
+	}, func() {
+		mend := what.strike(f)
+		f.update()
+		lasts := time.Duration(f.random.IntN(500)) * time.Millisecond
+		if what.failing && !what.mixed {
+			lasts += 2 * time.Second // a busy machine is to deploy something meanwhile
+		}
+		<-time.After(lasts)
+		mend()
+	})
+	history := faults.History{Calls: calls}
+	y.Count(t, history.Calls, mended, late)
+	if what.failing && !what.mixed && y.Undone == 0 {
+		t.Errorf("no deployment failed: %s breaks nothing", what.name)
+	}
+	if what.told && f.api.treated.Load() == 0 {
+		t.Errorf("no request met it: %s breaks nothing", what.name)
+	}
+	history.Quiet, history.Deaths = f.quiet(), f.deaths
+	history.Calls = append(history.Calls, faults.Ask(t.Context(), load, history.Calls)...)
+	for _, m := range faults.Check(history) {
+		y.Note(f.t, &y.Contradictions, "%v", m)
+	}
+	f.audit(y)
+	f.clear(y)
+	if t.Failed() {
+		for _, s := range f.servers {
+			t.Logf("what Mayfly said:\n%s", s.log)
+		}
+	}
+}

@@ -1,0 +1,290 @@
+//go:build faults
+
+package main_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/mayfly-ctf/mayfly/shared/faults"
+	"github.com/mayfly-ctf/mayfly/shared/redis"
+	"github.com/mayfly-ctf/mayfly/shared/redis/redistest"
+)
+
+const (
+	// leaseFor is how long leases last here, and heldUp is longer.
+	leaseFor = 5 * time.Second
+	heldUp   = leaseFor * 3 / 2
+	// cacheSize is that of the disk that scenarios are cached on, in MiB.
+	cacheSize = 256
+	// clientName is how Redis knows the connections of Mayfly.
+	clientName = "mayfly"
+)
+
+// A faultSite is one or more servers on one Redis, and all that they need, to be
+// broken.
+type faultSite struct {
+	t          *testing.T
+	servers    []*server
+	database   *redistest.Server
+	link       *link
+	registry   *brokenRegistry
+	broker     *broker
+	api        *brokenAPI // nil without a cluster
+	store      *redis.Store
+	client     *goredis.Client
+	challenges []string
+	random     *rand.Rand
+	began      time.Time
+	deaths     []time.Duration
+	updates    sync.WaitGroup
+	// running lists what runs of each instance, by identity, in order; a whole one
+	// is made of so many parts.
+	running func() map[string][]string
+	parts   int
+}
+
+func newFaultSite(t *testing.T, what fault, seed uint64) *faultSite {
+	t.Helper()
+	f := &faultSite{
+		t: t, random: rand.New(rand.NewPCG(seed, 0)), registry: newBrokenRegistry(t),
+		database:   redistest.New(t, "--appendonly", "yes", "--appendfsync", "always"),
+		challenges: []string{challengeName(0), challengeName(1)},
+	}
+	f.link = newLink(t, strings.TrimPrefix(f.database.URL(), "redis://"))
+	f.broker = newBroker(t, func() string { return f.servers[0].URL }, rand.New(rand.NewPCG(seed, 1)))
+	keys := redis.NewKey()
+	f.store, f.client = openStore(t, f.database.URL(), keys), openRedis(t, f.database.URL())
+	platform, files := f.place(what, seed)
+	for n := range max(1, what.servers) {
+		s := newServer(t, append(quiet, "REDIS_URL=redis://"+f.link.address+"?client_name="+clientName, "MAYFLY_KEYS="+keys,
+			"OCI_INSECURE=true", "CREATE_WAIT="+(late/2).String(), "FAULTS_LEASE="+leaseFor.String())...)
+		s.env = append(s.env, platform...)
+		if what.events {
+			s.env = append(s.env, "FAULTS_SINK="+f.broker.URL)
+		}
+		if what.disk {
+			mountCache(t, s)
+		}
+		instances := filepath.Join(s.Dir, "data", "instances")
+		ok(t, os.MkdirAll(filepath.Dir(instances), 0o700))
+		if n == 0 {
+			ok(t, os.Mkdir(instances, 0o700))
+		} else { // they run the same instances
+			ok(t, os.Symlink(filepath.Join(f.servers[0].Dir, "data", "instances"), instances))
+		}
+		f.servers = append(f.servers, s)
+		f.start(s)
+	}
+	reference := pushTo(t, f.registry.address, "service:1", files)
+	for n, id := range f.challenges { // the second one has a pool
+		f.servers[0].Must(http.MethodPost, "/challenge", map[string]any{"id": id, "scenario": reference, "timeout": "3600s", "min": n, "max": 0})
+	}
+	return f
+}
+
+// place decides where instances run, and returns the settings for it and the
+// scenario.
+func (f *faultSite) place(what fault, seed uint64) (env []string, scenario map[string][]byte) {
+	f.t.Helper()
+	if !what.cluster {
+		f.parts, f.running = 1, f.processes
+		return nil, serviceFiles(f.t)
+	}
+	f.api = newBrokenAPI(f.t, rand.New(rand.NewPCG(seed, 2)))
+	namespace := f.api.cluster.Namespace()
+	f.parts, f.running = cards, func() map[string][]string { return f.objects(namespace) }
+	return []string{
+			"KUBERNETES=true", "KUBECONFIG=" + f.api.Kubeconfig, "KUBERNETES_TARGET_NAMESPACE=" + namespace,
+			"LOST=show", // so that the audit sees it
+		}, map[string][]byte{
+			"Pulumi.yaml": []byte("name: cards\nruntime:\n  name: go\n  options:\n    binary: ./main\n"),
+			"main":        read(f.t, build(f.t, "testdata/cards", "-ldflags=-s -w")),
+		}
+}
+
+// processes are those of the instances, by identity and then by their pids.
+func (f *faultSite) processes() map[string][]string {
+	found := map[string][]string{}
+	for identity, pids := range f.servers[0].processes() {
+		for _, pid := range pids {
+			found[identity] = append(found[identity], strconv.Itoa(pid))
+		}
+	}
+	return found
+}
+
+func ok(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// load is what clients do here.
+func (f *faultSite) load(what fault, seed uint64) faults.Load {
+	l := faults.Load{
+		Clients: faultClients, Together: faultTogether, Challenges: f.challenges, Calls: faults.NumberOfCalls(f.t, faultCalls),
+		Seed: seed, Leave: time.Second, LeaveOne: 8, Failing: what.failing, Began: f.began,
+	}
+	if what.leaving {
+		l.LeaveOne = 2
+	}
+	for _, s := range f.servers {
+		l.URLs = append(l.URLs, s.URL)
+	}
+	return l
+}
+
+// any is one of the servers.
+func (f *faultSite) any() *server { return f.servers[f.random.IntN(len(f.servers))] }
+
+// start starts a server that can be told at which command to Redis it dies.
+func (f *faultSite) start(s *server) {
+	s.env = append(s.env, fmt.Sprintf("FAULTS_DIE=%d %s", 1+f.random.IntN(60), []string{"before", "after"}[f.random.IntN(2)]))
+	s.Start()
+}
+
+// dieAtCommand has a server be killed at a command to Redis, and waits for it.
+func (f *faultSite) dieAtCommand(s *server) {
+	ok(f.t, s.cmd.Process.Signal(syscall.SIGUSR2))
+	eventually(f.t, "it dies", func() error {
+		if response, err := http.Get(s.URL + "/healthcheck"); err == nil { // it asks Redis
+			_ = response.Body.Close()
+		}
+		select {
+		case <-s.exited:
+			return nil
+		default:
+			return errors.New("it lives")
+		}
+	})
+}
+
+// terminate ends a server as Kubernetes does.
+func (f *faultSite) terminate(s *server) {
+	ok(f.t, s.cmd.Process.Signal(syscall.SIGTERM))
+	select {
+	case <-s.exited:
+	case <-time.After(patience):
+		f.t.Fatalf("mayfly does not stop:\n%s", s.log)
+	}
+	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
+		f.t.Fatalf("mayfly ended with %d:\n%s", code, s.log)
+	}
+}
+
+// died notes that nobody is left who knows of a call: the only server has ended,
+// and Redis has done all that it was sent.
+func (f *faultSite) died() {
+	if len(f.servers) > 1 {
+		return
+	}
+	eventually(f.t, "redis has done all", func() error {
+		list, err := f.client.ClientList(f.t.Context()).Result()
+		if err == nil && strings.Contains(list, " name="+clientName+" ") {
+			err = errors.New("it is connected still")
+		}
+		return err
+	})
+	f.deaths = append(f.deaths, time.Since(f.began))
+}
+
+func (f *faultSite) redis(command ...any) {
+	if err := f.client.Do(f.t.Context(), command...).Err(); err != nil {
+		f.t.Errorf("%v: %v", command, err)
+	}
+}
+
+// update has all instances of a challenge be changed, whatever comes of it.
+// Instances stay with their sources.
+func (f *faultSite) update() {
+	strategies := []string{"update_in_place", "blue_green"}
+	body := map[string]any{
+		"additional": map[string]string{"round": strconv.Itoa(f.random.IntN(1000))}, "updateMask": "additional",
+		"updateStrategy": strategies[f.random.IntN(len(strategies))],
+	}
+	s, path := f.any(), "/challenge/"+f.challenges[f.random.IntN(len(f.challenges))]
+	f.updates.Go(func() {
+		ctx, cancel := context.WithTimeout(f.t.Context(), patience)
+		defer cancel()
+		if _, err := s.Call(ctx, http.MethodPatch, path, body); errors.Is(err, context.DeadlineExceeded) {
+			f.t.Errorf("an update has not ended after %v", patience)
+		}
+	})
+}
+
+// quiet waits until nobody is at work, and has one reconcile look at all.
+func (f *faultSite) quiet() (since time.Duration) {
+	f.updates.Wait()
+	eventually(f.t, "nobody is at work", func() error {
+		if held := f.keys("mayfly:{*}:l:*"); len(held) > 0 {
+			return fmt.Errorf("these leases are held: %v", held)
+		}
+		return nil
+	})
+	f.servers[0].Tick("/reconcile")
+	return time.Since(f.began)
+}
+
+// keys are those in Redis that match a pattern.
+func (f *faultSite) keys(pattern string) []string {
+	keys, err := f.client.Keys(f.t.Context(), pattern).Result()
+	ok(f.t, err)
+	return keys
+}
+
+// mountCache gives a server a disk for its cache that can be filled.
+func mountCache(t *testing.T, s *server) {
+	t.Helper()
+	dir := filepath.Join(s.Dir, "cache")
+	ok(t, os.MkdirAll(dir, 0o700))
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", cacheSize)); err != nil {
+		t.Skipf("only root may mount a small disk: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+}
+
+// fillCache leaves no room on the disk of the cache.
+func fillCache(t *testing.T, s *server) {
+	t.Helper()
+	file, err := os.Create(filepath.Join(s.Dir, "cache", "filler"))
+	ok(t, err)
+	defer func() { _ = file.Close() }()
+	if _, err := io.Copy(file, zeros{}); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+}
+
+func freeCache(t *testing.T, s *server) {
+	t.Helper()
+	ok(t, os.Remove(filepath.Join(s.Dir, "cache", "filler")))
+}
+
+// emptyCache has a server that does not run fetch everything anew.
+func emptyCache(t *testing.T, s *server) {
+	t.Helper()
+	entries, err := filepath.Glob(filepath.Join(s.Dir, "cache", "*", "*"))
+	ok(t, err)
+	for _, entry := range entries {
+		ok(t, os.RemoveAll(entry))
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }

@@ -1,0 +1,293 @@
+package faults
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	// patience is how long a client waits that does not leave early.
+	patience = 2 * time.Minute
+	// pause is how long a client waits where nobody listened, and tries how often
+	// it makes a call that got no clear answer, waiting twice as long each time.
+	pause = 20 * time.Millisecond
+	tries = 5
+)
+
+// A Load is what clients do.
+type Load struct {
+	// URLs are addresses of the API, as http://127.0.0.1:8080. Each client has one.
+	URLs []string
+	// Dial connects to the API, for addresses that mean nothing here; nil takes
+	// them as they are.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Between has something stand between clients and Mayfly, as an ingress does,
+	// which may answer a call itself: its 5xx says nothing of what was done.
+	Between bool
+	// Challenges are there, and open, and their instances may be renewed.
+	Challenges []string
+	// Clients work at once, Together of them on the same sources.
+	Clients, Together int
+	// Calls is how many are made in all, and more for as long as More, if it is
+	// there, says so.
+	Calls int
+	More  func() bool
+	// Seed makes the same choices again. What comes of them may differ.
+	Seed uint64
+	// Leave has one call in LeaveOne given up by its client within this time.
+	Leave    time.Duration
+	LeaveOne int
+	// Failing has what deployments need break: they may be refused.
+	Failing bool
+	// Began is when the history did.
+	Began time.Time
+}
+
+// Drive makes all calls and returns them. It ends early with the context.
+func Drive(ctx context.Context, l Load) []Call {
+	var made atomic.Int64
+	var group sync.WaitGroup
+	lanes := make([]*lane, (l.Clients+l.Together-1)/l.Together)
+	for n := range lanes {
+		lanes[n] = &lane{name: fmt.Sprintf("%d-%d", l.Seed, n)}
+	}
+	histories := make([][]Call, l.Clients)
+	for n := range l.Clients {
+		group.Go(func() {
+			c := newClient(l, n)
+			c.lane = lanes[n/l.Together]
+			for ctx.Err() == nil && (made.Add(1) <= int64(l.Calls) || l.More != nil && l.More()) {
+				histories[n] = append(histories[n], c.next(ctx))
+			}
+		})
+	}
+	group.Wait()
+	return slices.Concat(histories...)
+}
+
+// Break drives the load while strike breaks something and mends it, after each
+// pause and at least so many times. It returns the calls, and when each strike
+// was over. It calls pause and strike itself, one after the other.
+func Break(ctx context.Context, l Load, least int64, pause func() time.Duration, strike func()) (calls []Call, mended []time.Duration) {
+	var strikes atomic.Int64
+	l.More = func() bool { return strikes.Load() < least }
+	done := make(chan []Call, 1)
+	go func() { done <- Drive(ctx, l) }()
+	for {
+		select {
+		case calls := <-done:
+			return calls, mended
+		case <-time.After(pause()):
+			strike()
+			strikes.Add(1)
+			mended = append(mended, time.Since(l.Began))
+		}
+	}
+}
+
+// Ask has every source of these calls look at what it has, when all is quiet.
+// It returns the calls it makes.
+func Ask(ctx context.Context, l Load, calls []Call) []Call {
+	c := newClient(l, l.Clients)
+	var asked []Call
+	ask := func(verb Verb, about Call) Call {
+		answer := c.make(ctx, Call{Client: c.number, Challenge: about.Challenge, Source: about.Source, Verb: verb}, patience)
+		asked = append(asked, answer)
+		return answer
+	}
+	type source struct{ challenge, source string }
+	seen := map[source]bool{}
+	for _, about := range calls {
+		key := source{about.Challenge, about.Source}
+		if seen[key] {
+			continue
+		}
+		seen[key] = true
+		switch ask(Retrieve, about).Outcome {
+		case Done:
+			ask(Create, about)
+			ask(Renew, about)
+		case Missing:
+			ask(Delete, about)
+		}
+	}
+	return asked
+}
+
+// A client makes one call after the other.
+type client struct {
+	load   Load
+	number int
+	lane   *lane
+	random *rand.Rand
+	http   *http.Client
+	// again is a create with a key that got no clear answer, and tried how often
+	// it was made.
+	again *Call
+	tried int
+}
+
+func newClient(l Load, number int) *client {
+	return &client{
+		load: l, number: number,
+		random: rand.New(rand.NewPCG(l.Seed, uint64(number))),
+		// A transport that keeps connections repeats a call on its own, and says
+		// that nobody listens when somebody heard the first one.
+		http: &http.Client{Transport: &http.Transport{DialContext: l.Dial, DisableKeepAlives: true}},
+	}
+}
+
+// next makes a call and returns it with its outcome.
+func (c *client) next(ctx context.Context) Call {
+	limit := patience
+	if c.load.LeaveOne > 0 && c.random.IntN(c.load.LeaveOne) == 0 {
+		limit = time.Duration(c.random.Int64N(int64(c.load.Leave)))
+	}
+	call := c.make(ctx, c.choose(), limit)
+	c.again = nil
+	if call.Outcome != Unclear {
+		c.tried = 0
+		return call
+	}
+	c.lane.note()
+	if c.tried++; call.Key != "" && c.tried < tries {
+		c.again = &call
+	}
+	<-time.After(pause << min(c.tried, tries))
+	return call
+}
+
+// make makes a call, for which it waits until somebody listens, and returns it
+// with its outcome.
+func (c *client) make(ctx context.Context, call Call, limit time.Duration) Call {
+	for {
+		call.Began = time.Since(c.load.Began)
+		bounded, cancel := context.WithTimeout(ctx, limit)
+		err := c.do(bounded, &call)
+		cancel()
+		call.Ended = time.Since(c.load.Began)
+		if !errors.Is(err, syscall.ECONNREFUSED) || ctx.Err() != nil {
+			return call
+		}
+		<-time.After(pause) // nobody heard it: it was not made
+	}
+}
+
+func (c *client) choose() Call {
+	if c.again != nil { // as clients do that want to be sure
+		again := *c.again
+		again.Outcome, again.Answer = "", ""
+		return again
+	}
+	call := Call{Client: c.number, Source: c.lane.current(), Challenge: c.load.Challenges[c.random.IntN(len(c.load.Challenges))]}
+	switch kind := c.random.IntN(10); {
+	case kind < 4:
+		call.Verb = Create
+		if c.random.IntN(2) == 0 {
+			call.Key = fmt.Sprintf("%d-%d", c.number, c.random.Int64())
+		}
+	case kind < 6:
+		call.Verb = Retrieve
+	case kind < 7:
+		call.Verb = Renew
+	default:
+		call.Verb = Delete
+	}
+	return call
+}
+
+// do makes the call. The error is about the connection.
+func (c *client) do(ctx context.Context, call *Call) error {
+	method, path := http.MethodPost, "/api/v1/instance"
+	if call.Verb != Create {
+		path += "/" + call.Challenge + "/" + call.Source
+		method = map[Verb]string{Retrieve: http.MethodGet, Renew: http.MethodPatch, Delete: http.MethodDelete}[call.Verb]
+	}
+	body, err := json.Marshal(map[string]string{"challengeId": call.Challenge, "sourceId": call.Source})
+	if err != nil {
+		return err
+	}
+	request, err := http.NewRequestWithContext(ctx, method, c.load.URLs[c.number%len(c.load.URLs)]+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	if call.Key != "" {
+		request.Header.Set("Idempotency-Key", call.Key)
+	}
+	call.Outcome = Unclear
+	response, err := c.http.Do(request)
+	if err != nil {
+		call.Answer = err.Error()
+		return err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		call.Answer = err.Error()
+		return err
+	}
+	call.read(response.StatusCode, text, c.load)
+	return nil
+}
+
+// read says what an answer means.
+func (c *Call) read(status int, text []byte, l Load) {
+	c.Answer = fmt.Sprintf("%d %s", status, text)
+	c.Outcome = Wrong
+	var answer struct {
+		ChallengeID, SourceID string
+		Since, ConnectionInfo string
+		Details               []struct{ Reason string }
+	}
+	if err := json.Unmarshal(text, &answer); err != nil {
+		if l.Between && status >= http.StatusInternalServerError {
+			c.Outcome = Unclear
+		}
+		return
+	}
+	if status == http.StatusOK && c.Verb == Delete {
+		c.Outcome = Done
+		return
+	}
+	if status == http.StatusOK {
+		if answer.ChallengeID == c.Challenge && answer.SourceID == c.Source && answer.Since != "" && answer.ConnectionInfo != "" {
+			// Nothing else is the same for as long as the instance lives: an update
+			// may move it elsewhere.
+			c.Outcome, c.Instance = Done, answer.Since
+		}
+		return
+	}
+	for _, d := range answer.Details {
+		if d.Reason != "" {
+			c.Outcome = c.mean(status, d.Reason, l.Failing)
+		}
+	}
+}
+
+func (c *Call) mean(status int, reason string, failing bool) Outcome {
+	switch {
+	case reason == "INSTANCE_NOT_FOUND" && c.Verb != Create:
+		return Missing
+	case reason == "INSTANCE_ALREADY_EXISTS" && c.Verb == Create:
+		return Exists
+	case reason == "INSTANCE_DELETED" && c.Verb == Create:
+		return Deleted
+	case status == http.StatusServiceUnavailable, status == http.StatusGatewayTimeout, status == http.StatusTooManyRequests:
+		return Unclear
+	case failing && c.Verb == Create && status == http.StatusInternalServerError:
+		return Undone
+	}
+	return Wrong
+}

@@ -1,0 +1,76 @@
+package faults
+
+import (
+	"fmt"
+	"io"
+	"testing"
+	"text/tabwriter"
+	"time"
+)
+
+// A Tally is what came of one fault.
+type Tally struct {
+	Fault string
+	// Strikes is how often it struck.
+	Strikes int
+	// Calls are all that clients made, Unclear and Undone those that ended so.
+	Calls, Unclear, Undone int
+	// Contradictions are sources whose answers contradict each other.
+	Contradictions int
+	// Lost are instances on record that do not run, Doubled those of which there
+	// is one too many, and Unrecorded what runs without a record.
+	Lost, Doubled, Unrecorded int
+	// Apart are indexes, leases and checkpoints that do not agree with records.
+	Apart int
+	// Stuck are calls that took too long, and records that come to no end.
+	Stuck int
+	// Recovery is the longest from mending to a clear answer.
+	Recovery time.Duration
+}
+
+// Note counts a mistake in one of the tally's columns and fails the test.
+func (y *Tally) Note(t testing.TB, column *int, format string, args ...any) {
+	t.Helper()
+	*column++
+	t.Errorf(format, args...)
+}
+
+// Count fills in what the calls tell, none of which may take longer than late,
+// and how soon there was a clear answer after each moment of mended.
+func (y *Tally) Count(t testing.TB, calls []Call, mended []time.Duration, late time.Duration) {
+	t.Helper()
+	y.Strikes, y.Calls = len(mended), len(calls)
+	for _, c := range calls {
+		if c.Outcome == Unclear {
+			y.Unclear++
+		}
+		if c.Outcome == Undone {
+			y.Undone++
+		}
+		if c.Ended-c.Began > late {
+			y.Note(t, &y.Stuck, "%s of client %d took %v: %s", c.Verb, c.Client, c.Ended-c.Began, c.Answer)
+		}
+	}
+	for _, at := range mended {
+		first := time.Duration(-1)
+		for _, c := range calls {
+			if c.Began >= at && c.Outcome != Unclear && (first < 0 || c.Ended < first) {
+				first = c.Ended
+			}
+		}
+		if first >= 0 {
+			y.Recovery = max(y.Recovery, first-at)
+		}
+	}
+}
+
+// Print writes a table with a line for each tally.
+func Print(to io.Writer, tallies []Tally) error {
+	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "fault\ttimes\tcalls\tunclear\tcontradictions\tlost\tdoubled\tunrecorded\tapart\tstuck\tlongest recovery\t")
+	for _, y := range tallies {
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t\n", y.Fault, y.Strikes, y.Calls, y.Unclear,
+			y.Contradictions, y.Lost, y.Doubled, y.Unrecorded, y.Apart, y.Stuck, y.Recovery.Round(time.Millisecond))
+	}
+	return w.Flush()
+}

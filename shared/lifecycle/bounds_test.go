@@ -1,0 +1,165 @@
+package lifecycle_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
+	"github.com/mayfly-ctf/mayfly/shared/lifecycle"
+	"github.com/mayfly-ctf/mayfly/shared/redis/redistest"
+)
+
+// newBoundedSite is a site that deploys one instance at once.
+func newBoundedSite(t *testing.T) *site {
+	t.Helper()
+	return newSiteOn(t, redistest.Start(t), lifecycle.Bounds{Deployments: 1, Destructions: 1, Queue: 10, Wait: time.Minute}, time.Minute)
+}
+
+// What waits for its turn to be deployed is destroyed without one.
+func TestDeletionDoesNotWaitForATurn(t *testing.T) {
+	t.Parallel()
+	s := newBoundedSite(t)
+	gate := newGate()
+	s.machine.script(gate.up, nil)
+	first := s.settling(t.Context(), ctf.InstanceKey{Challenge: s.challenge, Identity: s.reserveMany(1)[0]})
+	within(t, gate.reached)
+	key := s.reserve()
+	waiting := s.settling(t.Context(), key)
+	eventually(t, "it is worked on", func() bool {
+		entries, err := ctf.Collect(s.store.All(t.Context(), s.challenge))
+		check(t, err)
+		for _, e := range entries {
+			if e.Instance.Key == key && e.Leased {
+				return true
+			}
+		}
+		return false
+	})
+	s.delete()
+	deleting := s.settling(t.Context(), key)
+	for _, c := range []<-chan settled{waiting, deleting} {
+		if got := within(t, c); got.err != nil || !got.Gone {
+			t.Errorf("%+v, want gone", got)
+		}
+	}
+	if ups, _ := s.machine.counts(); ups != 1 {
+		t.Errorf("%d were deployed, want the first alone", ups)
+	}
+	close(gate.open)
+	check(t, within(t, first).err)
+}
+
+// Updates, validations and creates take turns, and all of many come to theirs.
+func TestManyTakeTurns(t *testing.T) {
+	t.Parallel()
+	s := newBoundedSite(t)
+	var now, most atomic.Int64
+	s.machine.script(func(context.Context, ctf.Program) error {
+		n := now.Add(1)
+		if n > most.Load() {
+			most.Store(n) // two at once would both be above one
+		}
+		now.Add(-1)
+		return nil
+	}, nil)
+	ids := s.reserveMany(40)
+	check(t, s.SettleAll(t.Context(), s.challenge, ids))
+	s.update("two", ctf.BlueGreen)
+	check(t, s.SettleAll(t.Context(), s.challenge, ids))
+	if got := most.Load(); got != 1 {
+		t.Errorf("%d were deployed at once", got)
+	}
+	check(t, s.Validate(t.Context(), s.challenge, ctf.Scenario{}, nil))
+	turn, ok := s.TryTurn(s.challenge)
+	if !ok {
+		t.Fatal("a turn was not given back")
+	}
+	turn.End()
+}
+
+// A turn that came with the work is used for it, and given back with it.
+func TestDeployInATurn(t *testing.T) {
+	t.Parallel()
+	s := newBoundedSite(t)
+	turn, ok := s.TryTurn(s.challenge)
+	if !ok {
+		t.Fatal("no turn is free")
+	}
+	outcome, err := s.Deploy(t.Context(), turn, s.reserve())
+	if err != nil || outcome.Instance.State != ctf.Ready {
+		t.Fatalf("%+v %v", outcome, err)
+	}
+	check(t, s.Drain(t.Context()))
+	if _, ok := s.TryTurn(s.challenge); !ok {
+		t.Error("the turn is not given back")
+	}
+}
+
+// Who has a turn and no lease gives it to who has the lease and no turn.
+func TestTurnIsNotKeptFromTheHolder(t *testing.T) {
+	t.Parallel()
+	s := newBoundedSite(t)
+	turn, ok := s.TryTurn(s.challenge)
+	if !ok {
+		t.Fatal("no turn is free")
+	}
+	key := s.reserve()
+	holding := s.settling(t.Context(), key)
+	eventually(t, "somebody holds the lease", func() bool {
+		entries, err := ctf.Collect(s.store.All(t.Context(), s.challenge))
+		check(t, err)
+		return len(entries) == 1 && entries[0].Leased
+	})
+	outcome, err := s.Deploy(t.Context(), turn, key)
+	if err != nil || outcome.Instance.State != ctf.Ready {
+		t.Errorf("%+v %v", outcome, err)
+	}
+	check(t, within(t, holding).err)
+}
+
+// When its time is over Drain stops what still runs, and hands it on: whoever is
+// next goes on with it at once.
+func TestDrainHandsOn(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, time.Minute)
+	gate := newGate()
+	s.machine.script(gate.up, nil)
+	key := s.reserve()
+	creating := s.settling(t.Context(), key)
+	within(t, gate.reached)
+	enough := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(enough)
+	wantError(t, s.Drain(ctx), enough)
+	wantReason(t, within(t, creating).err, ctf.ReasonUnavailable)
+	if got := s.records()[key.Identity]; got.State != ctf.Pending {
+		t.Errorf("it is %s, want pending", got.State)
+	}
+	if n := s.handedOn(); n != 1 {
+		t.Errorf("it was handed on %d times, want once", n)
+	}
+	_, err := s.Settle(t.Context(), key)
+	wantReason(t, err, ctf.ReasonUnavailable) // nothing begins any more
+	s.machine.script(nil, nil)
+	other := lifecycle.New(s.open(), s.machine, s.announced, lifecycle.Bounds{}, time.Minute)
+	outcome, err := other.Finish(t.Context(), key, time.Second) // less than a lease lasts
+	if err != nil || outcome.Instance.State != ctf.Ready {
+		t.Errorf("the next one: %+v %v", outcome, err)
+	}
+	s.wantOnly("one")
+}
+
+func eventually(t *testing.T, what string, condition func() bool) {
+	t.Helper()
+	late := time.After(patience)
+	for !condition() {
+		select {
+		case <-late:
+			t.Fatalf("in vain: %s", what)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
