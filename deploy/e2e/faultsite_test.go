@@ -54,6 +54,11 @@ func TestFaultsOnCluster(t *testing.T) {
 	i.up(t, "--redis-volume")
 	scenario := pushCards(t)
 	all := everyFault()
+	t.Run("harm is found", func(t *testing.T) {
+		f := newFaultSite(t, i, scenario, seed)
+		f.harm(t)
+		f.clear(t, &faults.Tally{})
+	})
 	var tallies []faults.Tally
 	for _, what := range append(all, anyFault(all)) {
 		t.Run(what.name, func(t *testing.T) {
