@@ -45,7 +45,7 @@ down: ## Remove Mayfly, its state and its instances from the cluster
 # cache would not know that those have changed.
 test: ## Test every module, with the race detector
 	@for module in $(MODULES); do \
-		echo "== $$module"; (cd $$module && $(GO) test -race -count 1 -p $(JOBS) -timeout 20m ./...) || exit 1; \
+		echo "== $$module"; (cd $$module && $(GO) test -race -count 1 -p $(JOBS) -timeout 30m ./...) || exit 1; \
 	done
 
 # They wait for the cluster more than they compute.
