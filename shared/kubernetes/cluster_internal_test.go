@@ -11,6 +11,20 @@ import (
 	"k8s.io/client-go/rest"
 )
 
+// wantNamespace gets one from an API server.
+func wantNamespace(t *testing.T, config *rest.Config) {
+	t.Helper()
+	c, err := newCluster(config, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := c.builtin[groupKind{"", "Namespace"}]
+	k.Version = "v1"
+	if live, err := c.get(t.Context(), k, objectName{name: "a"}); err != nil || live.GetName() != "a" {
+		t.Errorf("%v, %v", live, err)
+	}
+}
+
 // An answer that breaks off is asked for again.
 func TestAnswerBreaksOff(t *testing.T) {
 	t.Parallel()
@@ -25,15 +39,7 @@ func TestAnswerBreaksOff(t *testing.T) {
 		fmt.Fprint(w, text)
 	}))
 	defer server.Close()
-	c, err := newCluster(&rest.Config{Host: server.URL}, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	k := c.builtin[groupKind{"", "Namespace"}]
-	k.Version = "v1"
-	if live, err := c.get(t.Context(), k, objectName{name: "a"}); err != nil || live.GetName() != "a" {
-		t.Errorf("%v, %v", live, err)
-	}
+	wantNamespace(t, &rest.Config{Host: server.URL})
 	if asked.Load() != 2 {
 		t.Errorf("asked %d times", asked.Load())
 	}
@@ -54,15 +60,7 @@ func TestStreamEnds(t *testing.T) {
 	server.StartTLS()
 	defer server.Close()
 	authority := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-	c, err := newCluster(&rest.Config{Host: server.URL, TLSClientConfig: rest.TLSClientConfig{CAData: authority}}, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	k := c.builtin[groupKind{"", "Namespace"}]
-	k.Version = "v1"
-	if live, err := c.get(t.Context(), k, objectName{name: "a"}); err != nil || live.GetName() != "a" {
-		t.Errorf("%v, %v", live, err)
-	}
+	wantNamespace(t, &rest.Config{Host: server.URL, TLSClientConfig: rest.TLSClientConfig{CAData: authority}})
 }
 
 // Who is not known now may be so again: a token is renewed, or its holder is
@@ -80,13 +78,5 @@ func TestUnauthorizedMayPass(t *testing.T) {
 		fmt.Fprint(w, `{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}}`)
 	}))
 	defer server.Close()
-	c, err := newCluster(&rest.Config{Host: server.URL}, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	k := c.builtin[groupKind{"", "Namespace"}]
-	k.Version = "v1"
-	if live, err := c.get(t.Context(), k, objectName{name: "a"}); err != nil || live.GetName() != "a" {
-		t.Errorf("%v, %v", live, err)
-	}
+	wantNamespace(t, &rest.Config{Host: server.URL})
 }
