@@ -1,7 +1,9 @@
 package engine_test
 
 import (
+	"errors"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -68,11 +70,19 @@ func TestProgramIsConfined(t *testing.T) {
 	}
 }
 
-// What a program writes is bounded, and gone with it.
+// What a program writes is bounded, and gone with it; or with the next engine, if
+// this one is killed.
 func TestProgramTemporaryDirectory(t *testing.T) {
-	temporary := t.TempDir()
-	t.Setenv("TMPDIR", temporary)
-	s := newSite(t)
+	t.Parallel()
+	temporary := filepath.Join(t.TempDir(), "scratch")
+	locked := filepath.Join(temporary, "scenario-1", "locked")
+	if err := errors.Join(os.MkdirAll(filepath.Join(locked, "inner"), 0o700), os.Chmod(locked, 0)); err != nil {
+		t.Fatal(err)
+	}
+	s := newSite(t, func(o *engine.Options) { o.Scratch = temporary })
+	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
+		t.Errorf("left of an earlier engine: %v, %v", left, err)
+	}
 	for _, files := range []string{"many", "one", "empty"} {
 		_, err := s.Up(t.Context(), program(ctf.NewIdentity(), "mode", "fill", "files", files), ctf.Checkpoint{}, newLedger())
 		if err == nil || !strings.Contains(err.Error(), "wrote more than 4 MiB to its temporary directory") {

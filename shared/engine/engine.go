@@ -55,6 +55,10 @@ type Options struct {
 	// ScenarioMemory is how many bytes of memory a scenario program may
 	// allocate; 0 is 512 MiB.
 	ScenarioMemory uint64
+	// Scratch is where the temporary directories of scenario programs are made. It
+	// is this engine's alone: what one that was killed left in it is removed. Empty
+	// is the directory for temporary files, in which that would stay.
+	Scratch string
 	// TargetNamespace is given to scenario programs as
 	// KUBERNETES_TARGET_NAMESPACE unless it is empty.
 	TargetNamespace string
@@ -108,6 +112,9 @@ func New(ctx context.Context, options Options) (*Engine, error) {
 	}
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return nil, fmt.Errorf("make the process undumpable: %w", err)
+	}
+	if err := emptyScratch(options.Scratch); err != nil {
+		return nil, err
 	}
 	command := append([]string{path}, options.WorkerCommand[1:]...)
 	e := &Engine{options: options, pool: newPool(ctx, command, options)}
@@ -194,7 +201,7 @@ func (e *Engine) runProgram(ctx context.Context, p ctf.Program, j job, journal c
 			return outcome{}, context.Cause(ctx)
 		}
 	}
-	temporary, err := newScratch()
+	temporary, err := newScratch(e.options.Scratch)
 	if err != nil {
 		return outcome{}, err
 	}

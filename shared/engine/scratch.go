@@ -21,12 +21,25 @@ var errTooMuch = fmt.Errorf("the program wrote more than %d MiB to its temporary
 // see decision 4.
 type scratch string
 
-func newScratch() (scratch, error) {
-	dir, err := os.MkdirTemp("", "scenario-")
+// newScratch makes one in a directory, or in that for temporary files if it is "".
+func newScratch(in string) (scratch, error) {
+	dir, err := os.MkdirTemp(in, "scenario-")
 	if err != nil {
 		return "", fmt.Errorf("make a temporary directory for the program: %w", err)
 	}
 	return scratch(dir), nil
+}
+
+// emptyScratch makes the directory for scratches, without what is in it.
+func emptyScratch(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	scratch(dir).remove()
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the directory for what programs write: %w", err)
+	}
+	return nil
 }
 
 // check returns errTooMuch if there is more than there may be.

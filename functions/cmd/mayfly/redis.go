@@ -45,7 +45,11 @@ func startRedis(ctx context.Context, program, dir string, lock *os.File, log *sl
 		return nil, fmt.Errorf("make a directory for the socket of redis: %w", err)
 	}
 	socket, link := filepath.Join(sockets, "redis.sock"), filepath.Join(dir, socketLink)
-	_ = os.Remove(link) // of one that was killed
+	if old, err := os.Readlink(link); err == nil { // of one that was killed
+		_ = os.Remove(old)
+		_ = os.Remove(filepath.Dir(old))
+		_ = os.Remove(link)
+	}
 	if err := os.Symlink(socket, link); err != nil {
 		return nil, fmt.Errorf("tell where the socket of redis is: %w", err)
 	}

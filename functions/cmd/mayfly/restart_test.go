@@ -16,7 +16,8 @@ func TestRestart(t *testing.T) {
 		"after kill -9": (*server).Kill,
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newServer(t, "LOG_LEVEL=warn")
+			temporary := t.TempDir()
+			s := newServer(t, "LOG_LEVEL=warn", "TMPDIR="+temporary)
 			s.Start()
 			reference := pushService(t, s, "service:1")
 			s.Must(http.MethodPost, "/challenge", map[string]any{"id": "1", "scenario": reference, "timeout": "3600s"})
@@ -39,6 +40,9 @@ func TestRestart(t *testing.T) {
 				t.Errorf("keys: %v %v, want mode 0600", info, err)
 			}
 			s.Stop()
+			if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
+				t.Errorf("left in the temporary directory: %v %v", left, err)
+			}
 		})
 	}
 }

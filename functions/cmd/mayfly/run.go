@@ -91,6 +91,7 @@ func run(ctx context.Context, s settings, out, diagnostics io.Writer) error {
 
 	url := "http://" + reachable(listener.Addr())
 	s.Platform.Processes.Directory = directory.join("instances")
+	s.Scratch = directory.join("scratch")
 	s.Platform.Processes.MaxOutput = system.MaxProcessOutput
 	plan, err := breakable(system.Plan{
 		Settings:  s.Settings,

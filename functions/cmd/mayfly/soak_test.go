@@ -103,7 +103,7 @@ func TestSoak(t *testing.T) {
 		return nil
 	})
 	wantNothingRunning(t, s)
-	for _, dir := range []string{scratch, filepath.Join(s.Dir, "data", "instances")} {
+	for _, dir := range []string{scratch, filepath.Join(s.Dir, "data", "instances"), filepath.Join(s.Dir, "data", "scratch")} {
 		left, err := filepath.Glob(filepath.Join(dir, "[^.]*"))
 		if err != nil || len(left) > 0 {
 			t.Errorf("these are left: %v %v", left, err)

@@ -28,6 +28,8 @@ const (
 // Settings are what an operator may choose of the engine and all around it.
 type Settings struct {
 	Platform Platform
+	// Scratch is the engine's, see [engine.Options].
+	Scratch string
 
 	cache string
 	oci   struct {

@@ -105,6 +105,7 @@ func Open(ctx context.Context, p Plan) (s *System, err error) {
 		Workers:         bounds.Deployments + bounds.Destructions,
 		ScenarioTimeout: p.programs.timeout,
 		ScenarioMemory:  uint64(p.programs.memory) << 20,
+		Scratch:         p.Scratch,
 		TargetNamespace: p.Platform.Namespace,
 	})
 	if err != nil {
