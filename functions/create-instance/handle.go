@@ -49,7 +49,7 @@ func (f *Function) Handle(
 		if reserved.Replaced != "" {
 			f.lifecycle.Start(ctx, ctf.InstanceKey{Challenge: wanted.Challenge, Identity: reserved.Replaced})
 		}
-		if reserved.Claimed {
+		if reserved.Claimed || reserved.Attached && reserved.Instance.State != ctf.Pending {
 			return api.Instance(reserved.Instance), nil
 		}
 		outcome, err := f.lifecycle.Deploy(ctx, turn, reserved.Instance.Key)

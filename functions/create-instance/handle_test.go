@@ -7,6 +7,7 @@ import (
 	"time"
 
 	createinstance "github.com/mayfly-ctf/mayfly/functions/create-instance"
+	"github.com/mayfly-ctf/mayfly/shared/api"
 	instancev1 "github.com/mayfly-ctf/mayfly/shared/api/gen/api/v1/instance"
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/mayfly-ctf/mayfly/shared/lifecycle"
@@ -26,6 +27,22 @@ func (engine) Down(context.Context, ctf.InstanceKey, ctf.Checkpoint, ctf.Journal
 type announcer struct{}
 
 func (announcer) Announce(ctf.ChallengeKey) {}
+
+func challenge() ctf.ChallengeKey {
+	return ctf.ChallengeKey{Tenant: ctf.DefaultTenant, ID: "challenge"}
+}
+
+// newStore is a store with one challenge, of the scenario "one".
+func newStore(t *testing.T) *redis.Store {
+	t.Helper()
+	keys, err := redis.ParseKeys(redis.NewKey())
+	check(t, err)
+	store, err := redis.Open(t.Context(), redis.Options{URL: redistest.Start(t), Keys: keys})
+	check(t, err)
+	t.Cleanup(func() { check(t, store.Close()) })
+	check(t, store.CreateChallenge(t.Context(), ctf.Challenge{Key: challenge(), Scenario: ctf.Scenario{Digest: "one"}}))
+	return store
+}
 
 // An interrupted store has something happen when an instance was deployed, and
 // before anybody is told.
@@ -55,30 +72,24 @@ func (l interruptedLease) Deployed(ctx context.Context, w ctf.Work, r ctf.Result
 // deployed. Its creator is told where it is, or that it was deleted.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
-	challenge := ctf.ChallengeKey{Tenant: ctf.DefaultTenant, ID: "challenge"}
 	for name, c := range map[string]struct {
 		interrupt func(context.Context, *redis.Store) error
 		reason    ctf.Reason
 	}{
 		"moved by a blue-green update": {func(ctx context.Context, s *redis.Store) error {
-			_, err := s.UpdateChallenge(ctx, challenge, ctf.ChallengeChange{
+			_, err := s.UpdateChallenge(ctx, challenge(), ctf.ChallengeChange{
 				SetScenario: true, Scenario: ctf.Scenario{Digest: "two"}, Strategy: ctf.BlueGreen,
 			})
 			return err
 		}, ""},
 		"deleted": {func(ctx context.Context, s *redis.Store) error {
-			_, _, err := s.DeleteInstance(ctx, challenge, "team")
+			_, _, err := s.DeleteInstance(ctx, challenge(), "team")
 			return err
 		}, ctf.ReasonInstanceDeleted},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			keys, err := redis.ParseKeys(redis.NewKey())
-			check(t, err)
-			store, err := redis.Open(t.Context(), redis.Options{URL: redistest.Start(t), Keys: keys})
-			check(t, err)
-			t.Cleanup(func() { check(t, store.Close()) })
-			check(t, store.CreateChallenge(t.Context(), ctf.Challenge{Key: challenge, Scenario: ctf.Scenario{Digest: "one"}}))
+			store := newStore(t)
 			l := lifecycle.New(&interrupted{Store: store, interrupt: func() {
 				check(t, c.interrupt(t.Context(), store))
 			}}, engine{}, announcer{}, lifecycle.Bounds{}, time.Minute)
@@ -93,6 +104,29 @@ func TestInterrupted(t *testing.T) {
 				t.Errorf("it is at %q, want two", got.GetConnectionInfo())
 			}
 		})
+	}
+}
+
+// A create is repeated while its instance is updated: that is there, and nobody
+// waits for the update.
+func TestRepeatedDuringAnUpdate(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	l := lifecycle.New(store, engine{}, announcer{}, lifecycle.Bounds{}, time.Minute)
+	t.Cleanup(func() { check(t, l.Drain(context.Background())) })
+	ctx, err := api.WithIdempotencyKey(t.Context(), "key")
+	check(t, err)
+	create := func() string {
+		got, err := createinstance.New(store, l, announcer{}).Handle(ctx, ctf.Caller{Tenant: ctf.DefaultTenant},
+			&instancev1.CreateInstanceRequest{ChallengeId: "challenge", SourceId: "team"})
+		check(t, err)
+		return got.GetConnectionInfo()
+	}
+	create()
+	_, err = store.UpdateChallenge(t.Context(), challenge(), ctf.ChallengeChange{SetScenario: true, Scenario: ctf.Scenario{Digest: "two"}, Strategy: ctf.InPlace})
+	check(t, err)
+	if got := create(); got != "one" {
+		t.Errorf("it is at %q, want what runs before anybody has updated it", got)
 	}
 }
 
