@@ -35,6 +35,8 @@ type turns struct {
 	mu                        sync.Mutex
 	all, destroying           room
 	destructions, deployments line
+	// destroyed: the last place in the room for all went to a destruction.
+	destroyed bool
 	// lasts is how long a turn in the first room lasted of late.
 	lasts time.Duration
 }
@@ -132,15 +134,32 @@ func (t *turns) line(w *waiter) *line {
 // call lets in everybody for whom there is a place. The lock is held.
 func (t *turns) call() {
 	for {
-		w, in := t.destructions.next(&t.destroying, &t.all)
-		if w == nil {
-			w, in = t.deployments.next(&t.all)
-		}
+		w, in := t.next()
 		if w == nil {
 			return
 		}
 		w.turn <- t.leaving(in, w.challenge)
 	}
+}
+
+// next lets a destruction into the room that is for them alone, or else whoever
+// waits into the room for all: of each line in turn, so that challenges of which
+// much is destroyed keep no other from creating.
+func (t *turns) next() (*waiter, *room) {
+	if w := t.destructions.next(&t.destroying); w != nil {
+		return w, &t.destroying
+	}
+	lines := []*line{&t.destructions, &t.deployments}
+	if t.destroyed {
+		slices.Reverse(lines)
+	}
+	for _, l := range lines {
+		if w := l.next(&t.all); w != nil {
+			t.destroyed = w.kind == destruction
+			return w, &t.all
+		}
+	}
+	return nil, nil
 }
 
 func (t *turns) leaving(r *room, challenge ctf.ChallengeKey) func() {
@@ -222,23 +241,21 @@ func (l *line) add(w *waiter) {
 	(*l)[n].waiters = append((*l)[n].waiters, w)
 }
 
-// next takes out the first waiter that gets a place in one of the rooms; his
-// challenge is the last one then.
-func (l *line) next(rooms ...*room) (*waiter, *room) {
+// next takes out the first waiter that gets a place in the room; his challenge is
+// the last one then.
+func (l *line) next(r *room) *waiter {
 	for n, q := range *l {
-		for _, r := range rooms {
-			if !r.enter(q.challenge) {
-				continue
-			}
-			w := q.waiters[0]
-			*l = slices.Delete(*l, n, n+1)
-			if q.waiters = q.waiters[1:]; len(q.waiters) > 0 {
-				*l = append(*l, q)
-			}
-			return w, r
+		if !r.enter(q.challenge) {
+			continue
 		}
+		w := q.waiters[0]
+		*l = slices.Delete(*l, n, n+1)
+		if q.waiters = q.waiters[1:]; len(q.waiters) > 0 {
+			*l = append(*l, q)
+		}
+		return w
 	}
-	return nil, nil
+	return nil
 }
 
 func (l *line) remove(w *waiter) (found bool) {

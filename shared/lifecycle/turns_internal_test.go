@@ -143,6 +143,23 @@ func TestTurnsOfDestructions(t *testing.T) {
 	has(t, created)
 }
 
+// Much is destroyed of two challenges: a third one's creation comes to its turn.
+func TestTurnsOfManyDestructions(t *testing.T) {
+	t.Parallel()
+	turns := newTurns(Bounds{Deployments: 4, Destructions: 2, Queue: 10})
+	var leaves []func()
+	for range 3 {
+		leaves = append(leaves, has(t, asks(t.Context(), turns, "a", destruction)), has(t, asks(t.Context(), turns, "b", destruction)))
+	}
+	more := []*guest{asks(t.Context(), turns, "a", destruction), asks(t.Context(), turns, "b", destruction)}
+	created := asks(t.Context(), turns, "c", creation)
+	wantWaiting(t, turns, append(more, created)...)
+	for _, leave := range leaves[2:4] { // those in the room for all
+		leave()
+	}
+	has(t, created)
+}
+
 // Who leaves the queue, or comes to his turn as he leaves, keeps nobody.
 func TestTurnsOfWhoLeaves(t *testing.T) {
 	t.Parallel()
