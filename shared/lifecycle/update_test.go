@@ -1,6 +1,7 @@
 package lifecycle_test
 
 import (
+	"cmp"
 	"context"
 	"testing"
 	"time"
@@ -202,6 +203,44 @@ func TestUpdateOvertakes(t *testing.T) {
 					_, err := s.Settle(t.Context(), ctf.InstanceKey{Challenge: s.challenge, Identity: id})
 					check(t, err)
 				}
+				now := s.wantOnly("three")
+				_, downs := s.machine.counts()
+				switch {
+				case first == "deployment": // which goes on in place
+				case second == ctf.BlueGreen && now.Key == key:
+					t.Error("it was not replaced")
+				case first == ctf.InPlace && second == ctf.Recreate && downs == 0:
+					t.Error("it was not made anew")
+				}
+			})
+		}
+	}
+}
+
+// An update fails while the next one, which mends it, is on record: whoever is at
+// the first goes on with the next.
+func TestUpdateMends(t *testing.T) {
+	t.Parallel()
+	for _, first := range strategies() {
+		for _, second := range strategies() {
+			t.Run(string(first)+" by "+string(second), func(t *testing.T) {
+				t.Parallel()
+				s := newSite(t, time.Minute)
+				key := s.started()
+				gate := newGate()
+				s.machine.script(func(ctx context.Context, p ctf.Program) error {
+					if p.Scenario.Digest != "two" {
+						return nil
+					}
+					return cmp.Or(gate.wait(ctx), error(errMistake))
+				}, nil)
+				s.update("two", first)
+				working := s.settling(t.Context(), key)
+				within(t, gate.reached)
+				s.update("three", second)
+				close(gate.open)
+				check(t, within(t, working).err)
+				check(t, s.Drain(t.Context()))
 				s.wantOnly("three")
 			})
 		}

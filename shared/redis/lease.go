@@ -40,8 +40,10 @@ type lease struct {
 	revision int64
 	state    ctf.State
 	loaded   ctf.State // what Load found, which is what the holder works for
-	lost     bool
-	holds    map[*hold]struct{}
+	// generation is that of the challenge when it was loaded.
+	generation int64
+	lost       bool
+	holds      map[*hold]struct{}
 }
 
 // A hold is a context that somebody works under, for a state.

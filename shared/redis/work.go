@@ -34,7 +34,7 @@ func (l *lease) Load(ctx context.Context) (ctf.Work, error) {
 		return ctf.Work{}, fmt.Errorf("%w: instance %s: the field attempts: %w", ctf.ErrUnreadable, l.key.Identity, err)
 	}
 	l.mu.Lock()
-	l.loaded = i.State
+	l.loaded, l.generation = i.State, c.Generation
 	l.mu.Unlock()
 	point, err := l.checkpoint(r.text(5), r.strings(6))
 	return ctf.Work{Challenge: c, Instance: i, Checkpoint: point, Attempt: attempt}, err
@@ -98,7 +98,8 @@ func (l *lease) Deployed(ctx context.Context, w ctf.Work, r ctf.Result) (ctf.Ins
 }
 
 // Abandon records that the work failed and how the instance is left; see
-// [ctf.Lease]. A pending or deleting instance can only be left deleting.
+// [ctf.Lease]. A pending or deleting instance can only be left deleting, and an
+// updating one not at all once the challenge has moved on since Load.
 func (l *lease) Abandon(ctx context.Context, state ctf.State, failure string) error {
 	switch state {
 	case ctf.Ready, ctf.Deleting, ctf.Failed:
@@ -106,10 +107,10 @@ func (l *lease) Abandon(ctx context.Context, state ctf.State, failure string) er
 		return fmt.Errorf("abandon instance %s: it can't be left %s", l.key.Identity, state)
 	}
 	l.mu.Lock()
-	loaded := l.loaded
+	loaded, generation := l.loaded, l.generation
 	l.mu.Unlock()
 	_, _, err := l.settled(ctx, dueEntry{duePool, l.key.Challenge, ""}, "abandon",
-		"from", string(loaded), "to", string(state), "failure", l.sealFailure(failure))
+		"from", string(loaded), "generation", generation, "to", string(state), "failure", l.sealFailure(failure))
 	return err
 }
 

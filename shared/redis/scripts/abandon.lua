@@ -6,11 +6,13 @@ if r.settled_by == arg.request then return standing(r) end -- repeated
 -- what was deployed once can be left ready or failed.
 local allowed = r.state == "updating" or (arg.to == "deleting" and (r.state == "pending" or r.state == "deleting"))
 -- Who failed at one thing says nothing of another that is asked for by now, and
--- takes no deletion away from whoever asked for it.
-if arg.from ~= "" and r.state ~= arg.from then allowed = false end
+-- takes no deletion away from whoever asked for it, nor the next update, which is
+-- to mend the last one.
+local c = read(challenge_key)
+local other = r.state ~= arg.from or (r.state == "updating" and c and outdated(c, arg.generation))
+if arg.from ~= "" and other then allowed = false end
 if not allowed then return { "superseded", r.state, r.revision } end
 if stale() then return { "stale" } end
-local c = read(challenge_key)
 half_of(r)
 set(instance_key(id), r, { failure = arg.failure, settled_by = arg.request })
 if r.state == "deleting" then

@@ -19,7 +19,9 @@ local fields = {
 }
 local kind = "instance.ready"
 if behind then
-  fields.state, fields.strategy, kind = "updating", "in-place", "instance.updating"
+  local strategy = old and old.strategy or r.strategy
+  if strategy == "" then strategy = "in-place" end -- it was pending when the challenge moved on
+  fields.state, fields.strategy, kind = "updating", strategy, "instance.updating"
 end
 
 -- What was deployed is not wanted any more: it is kept on record to be
