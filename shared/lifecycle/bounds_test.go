@@ -120,6 +120,32 @@ func TestTurnIsNotKeptFromTheHolder(t *testing.T) {
 	check(t, within(t, holding).err)
 }
 
+// Work whose turn was given up waits for another one.
+func TestDeployAfterItsTurn(t *testing.T) {
+	t.Parallel()
+	s := newBoundedSite(t)
+	ended, ok := s.TryTurn(s.challenge)
+	if !ok {
+		t.Fatal("no turn is free")
+	}
+	ended.End()
+	turn, _ := s.TryTurn(s.challenge)
+	s.machine.script(func(context.Context, ctf.Program) error {
+		if _, free := s.TryTurn(s.challenge); free {
+			t.Error("it is deployed without a turn")
+		}
+		return nil
+	}, nil)
+	deployed := make(chan error, 1)
+	go func() {
+		_, err := s.Deploy(t.Context(), ended, s.reserve())
+		deployed <- err
+	}()
+	eventually(t, "it is on record", func() bool { return len(s.records()) == 1 })
+	turn.End()
+	check(t, within(t, deployed))
+}
+
 // When its time is over Drain stops what still runs, and hands it on: whoever is
 // next goes on with it at once.
 func TestDrainHandsOn(t *testing.T) {

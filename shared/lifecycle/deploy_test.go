@@ -210,6 +210,38 @@ func TestLostLease(t *testing.T) {
 	s.wantOnly("one")
 }
 
+// Who loses the lease again and again hands the work on: nobody may be at it.
+func TestLostLeases(t *testing.T) {
+	t.Parallel()
+	for name, settle := range map[string]func(*site, ctf.InstanceKey) error{
+		"one": func(s *site, key ctf.InstanceKey) error {
+			_, err := s.Settle(s.t.Context(), key)
+			return err
+		},
+		"all": func(s *site, key ctf.InstanceKey) error {
+			return s.SettleAll(s.t.Context(), s.challenge, []ctf.Identity{key.Identity})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, time.Minute)
+			key := s.reserve()
+			s.machine.script(func(context.Context, ctf.Program) error {
+				s.steal(key).Release()
+				return nil
+			}, nil)
+			wantReason(t, settle(s, key), ctf.ReasonUnavailable)
+			if n := s.handedOn(); n != 1 {
+				t.Errorf("it was handed on %d times, want once", n)
+			}
+			s.machine.script(nil, nil)
+			_, err := s.Settle(t.Context(), key)
+			check(t, err)
+			s.wantOnly("one")
+		})
+	}
+}
+
 func TestUnknownInstance(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, time.Minute)

@@ -17,7 +17,7 @@ type job struct {
 	*Lifecycle
 	lease ctf.Lease
 	ctf.Work
-	// turn is one that the work came with, or nil.
+	// turn is one that the work came with, or nil; it may have ended.
 	turn *Turn
 	// last: no other try follows, so whatever goes wrong is a failure.
 	last bool
@@ -72,7 +72,7 @@ func (j job) up(ctx context.Context, from ctf.Checkpoint, failed ctf.State) erro
 
 // inTurn waits for a turn and works in it.
 func (j job) inTurn(ctx context.Context, k kind, work func() error) error {
-	if k == deployment && j.turn != nil {
+	if k == deployment && j.turn.lasts() {
 		return work()
 	}
 	leave, err := j.turns.take(ctx, j.Instance.Key.Challenge, k)

@@ -80,7 +80,7 @@ type Outcome struct {
 // be fulfilled; the Outcome is valid all the same.
 //
 // When ctx ends Settle returns its cause, but the work goes on; see Drain. When
-// the limit ends the work, it is handed on.
+// the limit ends the work, or it lost its lease too often, it is handed on.
 func (l *Lifecycle) Settle(ctx context.Context, key ctf.InstanceKey) (Outcome, error) {
 	return l.Deploy(ctx, nil, key)
 }
@@ -100,7 +100,8 @@ func (l *Lifecycle) Finish(ctx context.Context, key ctf.InstanceKey, patience ti
 
 // SettleAll settles many instances of a challenge, a few at once, and returns
 // all that went wrong. When ctx ends it returns its cause; what was begun goes
-// on, and the rest is handed on, all of it at once.
+// on, and the rest is handed on, all of it at once; so is what lost its lease too
+// often.
 func (l *Lifecycle) SettleAll(ctx context.Context, challenge ctf.ChallengeKey, ids []ctf.Identity) error {
 	var group errgroup.Group
 	group.SetLimit(atOnce)
@@ -119,7 +120,7 @@ func (l *Lifecycle) SettleAll(ctx context.Context, challenge ctf.ChallengeKey, i
 	}
 	_ = group.Wait() // the errors are in failures
 	err := errors.Join(failures...)
-	if ctx.Err() != nil && err != nil {
+	if err != nil && (ctx.Err() != nil || errors.Is(err, ctf.ErrLeaseLost)) {
 		err = errors.Join(err, l.handOn(ctx, challenge))
 		l.announce.Announce(challenge)
 	}
@@ -200,7 +201,7 @@ func (l *Lifecycle) settleOnce(ctx, waiting context.Context, turn *Turn, key ctf
 	kept := time.AfterFunc(turnKept, turn.End)
 	lease, err := l.store.Lease(waiting, key)
 	if !kept.Stop() {
-		turn = nil
+		turn.End() // it may not have been done yet
 	}
 	if isGone(err) {
 		return Outcome{Gone: true}, nil

@@ -25,8 +25,8 @@ type result struct {
 	err     error
 }
 
-// start begins to settle an instance. When the limit ends the work, left is told
-// of its challenge, if there is one to be told. When Drain ends it, it is handed
+// start begins to settle an instance. When the limit ends the work, or it lost its
+// lease too often, left is told of its challenge, if there is one to be told. When Drain ends it, it is handed
 // on in any case: who does such work here does it no more.
 func (l *Lifecycle) start(
 	ctx context.Context, turn *Turn, key ctf.InstanceKey, patience time.Duration, left func(context.Context, ctf.ChallengeKey) error,
@@ -50,7 +50,7 @@ func (l *Lifecycle) start(
 		})()
 		outcome, err := l.settle(working, waiting, turn, key)
 		switch {
-		case err == nil || working.Err() == nil:
+		case err == nil || working.Err() == nil && !errors.Is(err, ctf.ErrLeaseLost):
 		case lasting.Err() != nil:
 			err = errors.Join(err, l.handOn(ctx, key.Challenge))
 		case left != nil:

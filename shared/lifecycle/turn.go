@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
@@ -15,14 +16,21 @@ var errWaited = errors.New("the time to wait is over")
 
 // A Turn is leave to make an instance, which is to be recorded after it was got.
 // It is handed to Deploy, or ended.
-type Turn struct{ leave func() }
+type Turn struct {
+	leave func()
+	ended atomic.Bool
+}
 
 // End gives the turn up. It may be called again, and on nil.
 func (t *Turn) End() {
 	if t != nil {
+		t.ended.Store(true)
 		t.leave()
 	}
 }
+
+// lasts tells whether there is one that was not given up.
+func (t *Turn) lasts() bool { return t != nil && !t.ended.Load() }
 
 // TryTurn returns a turn to make an instance of the challenge, if one is free.
 func (l *Lifecycle) TryTurn(challenge ctf.ChallengeKey) (turn *Turn, ok bool) {
@@ -30,7 +38,7 @@ func (l *Lifecycle) TryTurn(challenge ctf.ChallengeKey) (turn *Turn, ok bool) {
 	if !ok {
 		return nil, false
 	}
-	return &Turn{leave}, true
+	return &Turn{leave: leave}, true
 }
 
 // WaitTurn waits for a turn to make an instance of the challenge. When too many
@@ -48,7 +56,7 @@ func (l *Lifecycle) WaitTurn(ctx context.Context, challenge ctf.ChallengeKey) (*
 	case err != nil:
 		return nil, err
 	}
-	return &Turn{leave}, nil
+	return &Turn{leave: leave}, nil
 }
 
 // again is when to try again: at any second until those who wait now had their
