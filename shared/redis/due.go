@@ -88,6 +88,11 @@ func (s *Store) settleDue(ctx context.Context, g *dueGroup, bound string) ([]ctf
 	if err != nil {
 		return nil, err
 	}
+	for _, source := range r.strings(5) {
+		if err := s.dropHints(ctx, g.key.Tenant, ctf.SourceID(source)); err != nil {
+			return nil, err
+		}
+	}
 	var args []any
 	for n, member := range g.members {
 		args = append(args, "+seen", member, "+at", g.scores[n])
@@ -109,6 +114,17 @@ func (s *Store) settleDue(ctx context.Context, g *dueGroup, bound string) ([]ctf
 		return nil, err
 	}
 	return identities(r.strings(1)), nil
+}
+
+// dropHints has what leads from a source to nothing be taken away, as whoever asks
+// what it holds would. What can't be read is for those to tell.
+func (s *Store) dropHints(ctx context.Context, tenant ctf.Tenant, source ctf.SourceID) error {
+	for _, err := range s.BySource(ctx, tenant, source) {
+		if err != nil && isUnavailable(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // scoreAfter is the score of the first moment past an instant, as far as a

@@ -124,6 +124,43 @@ func testBusySourceIsLookedAt(t *testing.T, e env) {
 	e.wantDue(t, id)
 }
 
+// testSourceWithoutInstances: what leads to the instances of a source goes with
+// them, although nobody asks for it.
+func testSourceWithoutInstances(t *testing.T, e env) {
+	ctx := t.Context()
+	wantHints := func(want ...string) {
+		t.Helper()
+		e.wantDue(t)
+		var left []string
+		for _, k := range e.allKeys(t) {
+			if strings.HasPrefix(k, "mayfly:source:") {
+				left = append(left, e.raw.HKeys(ctx, k).Val()...)
+			}
+		}
+		if d := cmp.Diff(want, left); d != "" {
+			t.Error(d)
+		}
+	}
+	one, other := e.create(t, newChallenge("one")), e.create(t, newChallenge("other"))
+	ended, lasting := e.started(t, one, alice).Key.Identity, e.started(t, other, alice).Key.Identity
+	_, _, err := e.store.DeleteInstance(ctx, one, alice)
+	check(t, err)
+	e.destroy(t, one, ended)
+	e.store.Shift(3 * time.Minute)
+	wantHints("other")
+
+	e.store.Shift(time.Hour)
+	wantHints("other")
+	_, _, err = e.store.DeleteChallenge(ctx, other)
+	check(t, err)
+	e.destroy(t, other, lasting)
+	_, err = e.store.RemoveChallenge(ctx, other)
+	check(t, err)
+	wantHints("other") // somebody may be about to create
+	e.store.Shift(3 * time.Minute)
+	wantHints()
+}
+
 func testDuePages(t *testing.T, e env) {
 	c := e.timed(t, time.Minute)
 	want := map[ctf.Identity]bool{}

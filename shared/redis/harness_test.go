@@ -52,6 +52,7 @@ func suite() map[string]func(*testing.T, env) {
 		"due soon is exact":           testDueSoonIsExact,
 		"due after renew":             testDueAfterRenew,
 		"due after shortening":        testDueAfterShortening,
+		"source without instances":    testSourceWithoutInstances,
 		"due pool":                    testDuePoolEndsWithItsChallenge,
 		"due when the destroyer died": testDueWhenTheDestroyerDied,
 		"busy source is looked at":    testBusySourceIsLookedAt,
@@ -222,6 +223,8 @@ func (e env) destroy(t testing.TB, c ctf.ChallengeKey, id ctf.Identity) {
 	t.Helper()
 	l := e.lease(t, c, id)
 	defer l.Release()
+	_, err := l.Load(t.Context())
+	check(t, err)
 	check(t, l.Forget(t.Context()))
 }
 

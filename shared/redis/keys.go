@@ -41,7 +41,8 @@ import (
 // [Store.Installation]. It begins with "restoring " until a restore has ended.
 //
 // Across challenges, all hints that may name too much. One behind which there is
-// nothing stays until a reader of its list passes by:
+// nothing stays until a reader of its list passes by, as the tick does of what a
+// source held:
 //
 //	mayfly:tenants          set   every tenant that ever had a challenge; never shrinks
 //	mayfly:challenges:T     hash  challenge id -> when it was touched

@@ -40,6 +40,7 @@ type lease struct {
 	revision int64
 	state    ctf.State
 	loaded   ctf.State // what Load found, which is what the holder works for
+	source   ctf.SourceID
 	// generation is that of the challenge when it was loaded.
 	generation int64
 	lost       bool

@@ -34,7 +34,7 @@ func (l *lease) Load(ctx context.Context) (ctf.Work, error) {
 		return ctf.Work{}, fmt.Errorf("%w: instance %s: the field attempts: %w", ctf.ErrUnreadable, l.key.Identity, err)
 	}
 	l.mu.Lock()
-	l.loaded, l.generation = i.State, c.Generation
+	l.loaded, l.source, l.generation = i.State, i.Source, c.Generation
 	l.mu.Unlock()
 	point, err := l.checkpoint(r.text(5), r.strings(6))
 	return ctf.Work{Challenge: c, Instance: i, Checkpoint: point, Attempt: attempt}, err
@@ -148,6 +148,14 @@ func (l *lease) Replacement(ctx context.Context) (ctf.Identity, error) {
 func (l *lease) Forget(ctx context.Context) error {
 	bounded, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), callTimeout, ctf.StoreUnavailable(errSilent))
 	defer cancel()
+	l.mu.Lock()
+	source := l.source
+	l.mu.Unlock()
+	if source != "" { // the hint of which leads nowhere soon
+		if _, err := l.store.run(bounded, lookCall(dueEntry{dueSource, l.key.Challenge, string(source)})); err != nil {
+			return err
+		}
+	}
 	if _, err := l.call(bounded, "forget"); err != nil {
 		return err
 	}

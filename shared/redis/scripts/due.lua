@@ -1,9 +1,10 @@
 -- Looks at one challenge: marks deleting whatever has come to its end among
 -- the instances asked for, and answers what is to be destroyed now, the next
--- end of each instance asked for, and when to look at the rest again.
+-- end of each instance asked for, when to look at the rest again, and which of the
+-- sources asked for hold nothing.
 local c = read(challenge_key)
-if not c then return { "gone" } end
-local records = {}
+if not c then return { "gone", {}, {}, "", "", arg.source or {} } end
+local records, free = {}, {}
 local function look(id)
   records[id] = records[id] or read(instance_key(id))
   if records[id] then half_of(records[id]) end
@@ -11,7 +12,7 @@ end
 for _, id in ipairs(arg.identity or {}) do look(id) end
 for _, source in ipairs(arg.source or {}) do
   local id = redis.call("HGET", sources, source)
-  if id then look(id) end
+  if id then look(id) else table.insert(free, source) end
 end
 for _, id in ipairs(arg.whole and redis.call("SMEMBERS", instances) or {}) do look(id) end
 for _, id in ipairs(past(c.ends_at) and redis.call("SMEMBERS", pooled) or {}) do look(id) end
@@ -34,4 +35,4 @@ local later = add(now, "60.000000000")
 for _, id in ipairs(ids) do redis.call("ZADD", deleting, score(later), id) end
 local again = redis.call("ZRANGE", deleting, 0, 0, "WITHSCORES")[2] or ""
 local pool_end = redis.call("SCARD", pooled) > 0 and c.ends_at or ""
-return { "ok", ids, ends, again, pool_end }
+return { "ok", ids, ends, again, pool_end, free }
