@@ -319,6 +319,12 @@ func (s *server) Tick(path string) {
 // eventually waits until the condition holds.
 func eventually(tb testing.TB, what string, condition func() error) {
 	tb.Helper()
+	eventuallyIn(tb, patience, what, condition)
+}
+
+// eventuallyIn has another patience.
+func eventuallyIn(tb testing.TB, patience time.Duration, what string, condition func() error) {
+	tb.Helper()
 	late := time.After(patience)
 	look := time.NewTicker(50 * time.Millisecond)
 	defer look.Stop()
