@@ -60,7 +60,7 @@ e2e-instances: need-cluster ## Of these, the tests of instances, which need no K
 e2e-knative: need-cluster ## Of these, the tests of all of Mayfly; kn must be on the PATH
 	cd deploy && $(E2E) ./...
 
-FAULTS := $(GO) test -tags faults -count 1 -timeout 90m -v -run '^TestFaults' ./cmd/mayfly
+FAULTS := $(GO) test -tags faults -count 1 -timeout 90m -v -run '^(TestFaults|TestRush)' ./cmd/mayfly
 
 faults: ## Break everything around Mayfly while clients call it, and check every answer ($FAULTS_CALLS each, $FAULTS_SEED); on a cluster too
 	cd functions && $(FAULTS)
