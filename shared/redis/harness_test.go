@@ -42,6 +42,7 @@ func suite() map[string]func(*testing.T, env) {
 		"nothing is left":             testNothingIsLeft,
 		"restore":                     testRestore,
 		"restore into use":            testRestoreIntoUse,
+		"restore empties the pool":    testRestoreEmptiesThePool,
 		"secrets are sealed":          testSecretsAreSealed,
 		"key rotation":                testKeyRotation,
 		"newer schema is refused":     testNewerSchemaIsRefused,

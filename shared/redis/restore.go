@@ -138,7 +138,8 @@ func (s *Store) RestoreInstances(ctx context.Context, challenge ctf.ChallengeKey
 
 // RestoreChallenge makes a challenge appear whose instances are restored, and
 // every index lead to it. The instances of the snapshot need no more than their
-// identities. It may be called again, and then changes nothing.
+// identities. What was in the pool is to be destroyed, because a source may have
+// claimed it after the snapshot. It may be called again, and then changes nothing.
 func (s *Store) RestoreChallenge(ctx context.Context, challenge ctf.ChallengeKey, c Snapshot, instances []string) error {
 	record, err := raised(c.Challenge, "revision")
 	if err != nil {
@@ -147,7 +148,6 @@ func (s *Store) RestoreChallenge(ctx context.Context, challenge ctf.ChallengeKey
 	args := pairs([]any{"incarnation", record["incarnation"]}, "name", "value", record)
 	args = list(args, "identity", instances)
 	args = pairs(args, "source", "held", c.Sources)
-	args = list(args, "claimable", c.Claimable)
 	args = list(args, "pooled", c.Pooled)
 	args = pairs(args, "deleting", "from", c.Deleting)
 	r, err := s.run(ctx, call{"restore_challenge", challengePrefix(challenge), args})

@@ -20,7 +20,8 @@ type Snapshot struct {
 	Challenge map[string]string
 	// Sources leads from each source to the identity that it holds.
 	Sources map[string]string
-	// Claimable and Pooled are the identities of the pool.
+	// Claimable and Pooled are the identities of the pool. A restore has both
+	// destroyed.
 	Claimable, Pooled []string
 	// Deleting are the identities that are deleting, each with the time from
 	// which somebody else may see to it.

@@ -21,7 +21,8 @@ import (
 )
 
 // TestRestoreEveryState takes a snapshot of instances in every state, empties
-// Redis and restores. All is as it was, but for those who were at work.
+// Redis and restores. All is as it was, but for those who were at work and for
+// the pool, which is to be destroyed.
 func TestRestoreEveryState(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -70,10 +71,62 @@ func TestRestoreEveryState(t *testing.T) {
 	if i, err := c.store.Instance(ctx, c.key, "updating"); err != nil || i.Key.Identity != c.names["half"] {
 		t.Errorf("after the switch: %+v, %v", i, err)
 	}
-	if r := c.reserve(t, c.key, "new"); !r.Claimed || r.Instance.Key.Identity != pooled {
-		t.Errorf("the pool gives %+v", r)
+	for _, id := range []ctf.Identity{pooled, c.names["pooled later"]} {
+		if i, _ := c.find(t, c.key, id); i.State != ctf.Deleting {
+			t.Errorf("%s, which was in the pool, is %q", id, i.State)
+		}
 	}
 	c.bringToItsEnd(t, c.key)
+}
+
+// testRestoreEmptiesThePool: a source may have claimed what is in the pool of a
+// snapshot, and so nobody else gets it. All of it is destroyed and made anew.
+func testRestoreEmptiesThePool(t *testing.T, e env) {
+	ctx := t.Context()
+	name, err := e.store.Installation(ctx)
+	check(t, err)
+	c := newChallenge("c")
+	c.Pool = ctf.Pool{Min: 3, Max: 4}
+	e.create(t, c)
+	e.started(t, c.Key, "bob")
+	old := []ctf.Identity{e.pooled(t, c.Key), e.pooled(t, c.Key), e.pooled(t, c.Key)}
+	for _, id := range old[:2] {
+		e.deploy(t, c.Key, id)
+	}
+	all := collect(t, e.store.Snapshots(ctx))
+	if r := e.reserve(t, c.Key, alice); r.Instance.Key.Identity != old[0] {
+		t.Fatalf("the pool gives %+v", r)
+	}
+
+	e.flush(t)
+	e.restore(t, all, name)
+	if r := e.reserve(t, c.Key, "carol"); r.Claimed || slices.Contains(old, r.Instance.Key.Identity) {
+		t.Errorf("the pool gives %+v", r)
+	}
+	e.checkLists(t, c.Key)
+	events, _, err := e.store.Pending(ctx, c.Key, "")
+	check(t, err)
+	if !slices.ContainsFunc(events, func(of ctf.Event) bool { return of.Type == ctf.ChallengeUnsettled }) {
+		t.Errorf("nobody is told: %+v", events)
+	}
+	e.store.Shift(3 * time.Minute)
+	due := e.due(t)
+	slices.Sort(due)
+	slices.Sort(old)
+	if d := cmp.Diff(old, due); d != "" {
+		t.Errorf("what is due: %s", d)
+	}
+	for _, id := range old {
+		e.destroy(t, c.Key, id)
+	}
+	for range 2 { // of four, two are held
+		if id := e.pooled(t, c.Key); slices.Contains(old, id) {
+			t.Errorf("%s is made again", id)
+		}
+	}
+	if _, more, err := e.store.ReservePooled(ctx, c.Key); more || err != nil {
+		t.Errorf("the pool wants more: %v, %v", more, err)
+	}
 }
 
 // restore does what a restore of these snapshots does.
@@ -102,8 +155,8 @@ func (e env) restoreOne(t *testing.T, s redis.Snapshot) ctf.ChallengeKey {
 }
 
 // restorable is all that a restore brings back, as it does: without leases,
-// outboxes and hints, whose times are new, and without numbers that go on
-// elsewhere.
+// outboxes and hints, whose times are new, without numbers that go on
+// elsewhere, and without what no source holds.
 func (e env) restorable(t *testing.T) map[string]any {
 	t.Helper()
 	all := map[string]any{}
@@ -113,6 +166,9 @@ func (e env) restorable(t *testing.T) map[string]any {
 			switch c.Type(ctx, k).Val() {
 			case "hash":
 				record := c.HGetAll(ctx, k).Val()
+				if record["identity"] != "" && record["source"] == "" {
+					continue
+				}
 				maps.DeleteFunc(record, func(name, _ string) bool { return name == "fence" || name == "revision" })
 				all[k] = record
 			case "string":
@@ -120,11 +176,17 @@ func (e env) restorable(t *testing.T) map[string]any {
 					all[k] = c.Get(ctx, k).Val()
 				}
 			case "list":
-				all[k] = c.LRange(ctx, k, 0, -1).Val()
+				if !strings.HasSuffix(k, "}:p") {
+					all[k] = c.LRange(ctx, k, 0, -1).Val()
+				}
 			case "set":
-				all[k] = slices.Sorted(slices.Values(c.SMembers(ctx, k).Val()))
+				if !strings.HasSuffix(k, "}:q") {
+					all[k] = slices.Sorted(slices.Values(c.SMembers(ctx, k).Val()))
+				}
 			case "zset":
-				all[k] = c.ZRangeWithScores(ctx, k, 0, -1).Val()
+				all[k] = slices.DeleteFunc(c.ZRangeWithScores(ctx, k, 0, -1).Val(), func(z goredis.Z) bool {
+					return c.HGet(ctx, strings.TrimSuffix(k, "d")+"i:"+z.Member.(string), "source").Val() == ""
+				})
 			}
 		}
 		return err

@@ -3,6 +3,7 @@ package redis_test
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -71,6 +72,8 @@ func tryPooled(t *testing.T, c *cell) {
 		c.answer = listed(len(collect(t, c.store.Claimed(t.Context(), c.key))) > 0)
 	case "fill pool of 1":
 		c.answer = c.fillAnswer(t)
+	case "restore":
+		c.answer = c.restoreAnswer(t)
 	default:
 		c.tryShared(t)
 	}
@@ -87,6 +90,30 @@ func (c *cell) fillAnswer(t *testing.T) string {
 		return "made"
 	}
 	return "full"
+}
+
+// restoreAnswer takes a backup of the challenge, removes it and restores it.
+func (c *cell) restoreAnswer(t *testing.T) string {
+	t.Helper()
+	before := c.stateOf(t, c.id)
+	for _, s := range collect(t, c.store.Snapshots(t.Context())) {
+		if s.Challenge["id"] != string(c.key.ID) {
+			continue
+		}
+		keys := c.allKeys(t)
+		at := slices.IndexFunc(keys, func(k string) bool { return strings.HasSuffix(k, "}:i:"+string(c.id)) })
+		prefix, _, _ := strings.Cut(keys[at], "}:")
+		for _, k := range keys {
+			if strings.HasPrefix(k, prefix) {
+				check(t, c.raw.Del(t.Context(), k).Err())
+			}
+		}
+		c.restoreOne(t, s)
+	}
+	if c.stateOf(t, c.id) == before {
+		return "nothing"
+	}
+	return "dropped"
 }
 
 func tryChallenge(t *testing.T, c *cell) {

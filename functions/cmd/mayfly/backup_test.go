@@ -45,8 +45,16 @@ func TestDrill(t *testing.T) {
 	s.mayfly(nil, "backup", file, "--key-file", key)
 	known := s.processes()
 	s.createAt("endless/team-2")
-	unknown := s.processes() // but the ones known: nobody will know of it
-	maps.DeleteFunc(unknown, func(identity string, _ []int) bool { return known[identity] != nil })
+	claimed := s.createAt("riddle/team-4") // which is in the backup, and nobody's there
+	var unknown map[string][]int           // but the ones known: nobody will know of them
+	eventually(t, "the pool is filled again", func() error {
+		unknown = s.processes()
+		maps.DeleteFunc(unknown, func(identity string, _ []int) bool { return known[identity] != nil })
+		if len(unknown) != 2 {
+			return fmt.Errorf("%d processes are new", len(unknown))
+		}
+		return nil
+	})
 	s.Must(http.MethodDelete, "/instance/riddle/team-3", nil)
 
 	s.Stop()
@@ -56,6 +64,11 @@ func TestDrill(t *testing.T) {
 	s.mayfly(nil, "restore", file, "--key-file", key)
 	s.Start()
 
+	other := s.createAt("riddle/team-5")
+	if other.Flags[0] == claimed.Flags[0] {
+		t.Error("one team gets what another has played: it was in the pool at the backup, and claimed since")
+	}
+	solve(t, other)
 	for path, want := range before {
 		if d := cmp.Diff(want, s.look(path)); d != "" {
 			t.Errorf("%s: %s", path, d)
@@ -76,8 +89,11 @@ func TestDrill(t *testing.T) {
 			t.Errorf("%v of %s, which was created after the backup, run on", pids, identity)
 		}
 	}
-	if want := len(before); len(unknown) != 1 || len(running) != want { // without the deleted one, and with one in the pool
-		t.Errorf("%d instances run, want %d; %d were unknown", len(running), want, len(unknown))
+	if want := len(before) + 1; len(running) != want { // without the deleted one, with that of team-5 and one in the pool
+		t.Errorf("%d instances run, want %d", len(running), want)
+	}
+	if play(claimed) == nil {
+		t.Error("what was claimed after the backup is played on")
 	}
 	solve(t, s.createAt("riddle/team-2"))
 	s.Must(http.MethodDelete, "/challenge/riddle", nil)
@@ -179,10 +195,16 @@ func (s *server) wantRefused(words string, args ...string) {
 // solve plays the riddle, and fails the test unless that gives the flag.
 func solve(t *testing.T, i seen) {
 	t.Helper()
+	if err := play(i); err != nil {
+		t.Error(err)
+	}
+}
+
+// play plays the riddle. It returns an error unless that gives the flag.
+func play(i seen) error {
 	connection, err := net.Dial("tcp", i.address())
 	if err != nil {
-		t.Error(err)
-		return
+		return err
 	}
 	defer connection.Close()
 	fmt.Fprintln(connection, "mayfly")
@@ -191,8 +213,9 @@ func solve(t *testing.T, i seen) {
 		said = append(said, lines.Text())
 	}
 	if !slices.ContainsFunc(said, func(line string) bool { return strings.Contains(line, i.Flags[0]) }) {
-		t.Errorf("the flag is %q, and it says %q", i.Flags, said)
+		return fmt.Errorf("the flag is %q, and it says %q", i.Flags, said)
 	}
+	return nil
 }
 
 // pushRiddle pushes the example and returns its reference.

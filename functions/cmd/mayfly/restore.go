@@ -22,9 +22,10 @@ func newRestoreCommand() *cobra.Command {
 		Short: "Fill an empty Redis with what was backed up",
 		Long: `Fill an empty Redis with what 'mayfly backup' saved in a file, - for standard
 input. Instances that still run are managed again: same address, same end, same
-flags. Mayfly must not run meanwhile; what of it does will not begin to work until
-the restore has ended. Nothing is changed unless all of the file can be read. If it
-is interrupted, call it again with the same file.
+flags. What was in a pool is destroyed and made anew. Mayfly must not run meanwhile;
+what of it does will not begin to work until the restore has ended. Nothing is
+changed unless all of the file can be read. If it is interrupted, call it again with
+the same file.
 
 It writes to the Redis at --redis-url, or to that which 'mayfly run' keeps in
 --dir. The keys that flags and checkpoints are sealed with are those of the

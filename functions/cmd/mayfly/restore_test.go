@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +22,8 @@ import (
 
 // TestRestoreKilled kills a restore before each of its commands to Redis in turn.
 // A Mayfly that is started on what is there by then does not begin to work, and
-// what runs goes on. The restore that follows has all that was backed up.
+// what runs goes on. The restore that follows has all that was backed up, and
+// what was in the pool is destroyed and made anew.
 func TestRestoreKilled(t *testing.T) {
 	t.Parallel()
 	url := redistest.Start(t)
@@ -47,7 +49,7 @@ func TestRestoreKilled(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "backup")
 	s.mayfly(nil, "backup", file)
 	s.Stop()
-	want := s.recorded()
+	want, running := s.recorded(), s.processes()
 
 	for commands := int64(0); ; commands++ {
 		named := empty(t, url)
@@ -70,6 +72,11 @@ func TestRestoreKilled(t *testing.T) {
 	s.Start()
 	s.Tick("/reconcile")
 	wantRunning("after a reconcile")
+	old := s.processes()
+	maps.DeleteFunc(old, func(identity string, _ []int) bool { return running[identity] == nil })
+	if len(old) != len(before) {
+		t.Errorf("%d instances run on, want the %d that sources hold", len(old), len(before))
+	}
 	for path, want := range before {
 		if d := cmp.Diff(want, s.look(path)); d != "" {
 			t.Errorf("%s: %s", path, d)
@@ -138,7 +145,8 @@ func (s *server) wantNotBegun() {
 }
 
 // recorded is all that a backup has, sorted, save what differs from one to the
-// next: the header, the checksum, and numbers that go on elsewhere.
+// next: the header, the checksum, numbers that go on elsewhere, and the pool,
+// which a restore does not bring back.
 func (s *server) recorded() []string {
 	s.tb.Helper()
 	lines := bytes.Split(bytes.TrimSpace(s.mayfly(nil, "backup", "-")), []byte("\n"))
@@ -149,10 +157,16 @@ func (s *server) recorded() []string {
 			s.tb.Fatalf("%v in %s", err, line)
 		}
 		for _, part := range parts {
-			if record, ok := part["record"].(map[string]any); ok {
-				delete(record, "fence")
-				delete(record, "revision")
+			record, _ := part["record"].(map[string]any)
+			for _, name := range []string{"fence", "revision"} {
+				delete(record, name)
 			}
+			for _, name := range []string{"claimable", "pooled", "deleting"} {
+				delete(part, name)
+			}
+		}
+		if i := parts["instance"]; i != nil && i["record"].(map[string]any)["source"] == nil {
+			continue
 		}
 		text, err := json.Marshal(parts)
 		if err != nil {
