@@ -36,6 +36,8 @@ func TestRefusals(t *testing.T) {
 		"no worker":                        {func(o *install.Options) { o.Settings = map[string]string{"WORKERS": "0"} }, []string{"setting WORKERS", "at least 1"}},
 		"deployments of no number":         {func(o *install.Options) { o.Settings = map[string]string{"DEPLOYMENTS": "all"} }, []string{"setting DEPLOYMENTS", "number"}},
 		"a wait without a unit":            {func(o *install.Options) { o.Settings = map[string]string{"CREATE_WAIT": "60"} }, []string{"setting CREATE_WAIT", "1m"}},
+		"replicas of no number":            {func(o *install.Options) { o.Settings = map[string]string{"REDIS_WAIT": "all"} }, []string{"setting REDIS_WAIT", "number"}},
+		"replicas that nobody has":         {func(o *install.Options) { o.Settings = map[string]string{"REDIS_WAIT": "1"} }, []string{"setting REDIS_WAIT", "no replicas"}},
 		"an overlay that is not there":     {func(o *install.Options) { o.Overlay = "staging" }, []string{`overlay "staging"`, "local, production"}},
 		"no overlay":                       {func(o *install.Options) { o.Overlay = "" }, []string{`overlay ""`}},
 		"no images":                        {func(o *install.Options) { o.Images = nil }, []string{"image api", "image engine", "image redis"}},

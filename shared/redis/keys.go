@@ -40,6 +40,8 @@ import (
 // One is written once and never again, mayfly:installation, a string: see
 // [Store.Installation]. It begins with "restoring " until a restore has ended.
 //
+// Another is empty and lives for a minute, mayfly:wait, a string: see wait.go.
+//
 // Across challenges, all hints that may name too much. One behind which there is
 // nothing stays until a reader of its list passes by, as the tick does of what a
 // source held:
@@ -55,6 +57,7 @@ import (
 //	{mayfly:due}:tick:l     string  the lease of whoever turns it off
 const (
 	installationKey = "mayfly:installation"
+	waitKey         = "mayfly:wait"
 	tenantsKey      = "mayfly:tenants"
 	dueKey          = "mayfly:due"
 	tickLeaseKey    = "{" + dueKey + "}:tick:l"

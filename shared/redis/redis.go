@@ -40,6 +40,9 @@ type Options struct {
 	URL string
 	// Keys encrypt what is secret. They are required.
 	Keys *Keyring
+	// Wait is how many replicas must have a change before it is answered; 0 waits
+	// for none. It can't be with a Redis Cluster.
+	Wait uint8
 	// LeaseTTL is how long a lease outlives a holder that died; 0 is 20 seconds.
 	LeaseTTL time.Duration
 	// Lazy has Open not wait for Redis to answer: calls find out.
@@ -61,6 +64,7 @@ type Store struct {
 	client   redis.UniversalClient
 	keys     *Keyring
 	leaseTTL time.Duration
+	wait     uint8
 	scripts  map[string]*redis.Script
 	encoder  *zstd.Encoder
 	decoder  *zstd.Decoder
@@ -89,7 +93,7 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	if options.Keys == nil {
 		return nil, errors.New("open the store: no encryption keys given")
 	}
-	s := &Store{keys: options.Keys, leaseTTL: options.LeaseTTL}
+	s := &Store{keys: options.Keys, leaseTTL: options.LeaseTTL, wait: options.Wait}
 	if s.leaseTTL == 0 {
 		s.leaseTTL = defaultLeaseTTL
 	}
@@ -106,6 +110,9 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	}
 	if s.client, err = connect(options.URL); err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
+	}
+	if _, ok := s.client.(*redis.ClusterClient); ok && s.wait > 0 {
+		return nil, errors.Join(fmt.Errorf("open the store: %w", errWaitCluster), s.Close())
 	}
 	if options.Hook != nil {
 		s.client.AddHook(options.Hook)

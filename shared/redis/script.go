@@ -102,7 +102,13 @@ func (s *Store) argv(c call) []any {
 func (s *Store) run(ctx context.Context, c call) (reply, error) {
 	bounded, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	out, err := s.scripts[c.script].Run(bounded, s.client, []string{c.key}, s.argv(c)...).Slice()
+	var out []any
+	var err error
+	if s.wait > 0 && isPromise(c.script) {
+		out, err = s.waited(bounded, c)
+	} else {
+		out, err = s.scripts[c.script].Run(bounded, s.client, []string{c.key}, s.argv(c)...).Slice()
+	}
 	if err != nil {
 		return nil, failure(ctx, c.script, err)
 	}

@@ -95,7 +95,7 @@ func run(ctx context.Context, s settings, out, diagnostics io.Writer) error {
 	s.Platform.Processes.MaxOutput = system.MaxProcessOutput
 	plan, err := breakable(system.Plan{
 		Settings:  s.Settings,
-		Redis:     redis.Options{URL: redisURL, Keys: keys, ReconcileEvery: s.reconcile},
+		Redis:     redis.Options{URL: redisURL, Wait: s.redisWait, Keys: keys, ReconcileEvery: s.reconcile},
 		PlainHTTP: names(registry.Address),
 		Sinks:     sinks(url),
 		Log:       log,

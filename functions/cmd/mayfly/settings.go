@@ -22,6 +22,7 @@ type settings struct {
 	dir             string
 	logLevel        string
 	redisURL        string
+	redisWait       uint8
 	registryPort    uint16
 	tick, reconcile time.Duration
 }
@@ -33,6 +34,7 @@ func (s *settings) register(flags *pflag.FlagSet) {
 	flags.StringVarP(&s.dir, "dir", "d", stateDirectory(), "directory for all that is to be kept")
 	flags.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
 	flags.StringVar(&s.redisURL, "redis-url", "", "Redis 6.2 or newer; empty starts one of our own")
+	flags.Uint8Var(&s.redisWait, "redis-wait", 0, "replicas of Redis that must have a change before it is answered; not with a Redis Cluster")
 	flags.Uint16Var(&s.registryPort, "registry-port", 5000, "port of the registry for scenarios; part of every reference to it; 0 takes a free one")
 	flags.DurationVar(&s.tick, "tick", 10*time.Second, "time between two looks for expired instances")
 	flags.DurationVar(&s.reconcile, "reconcile", time.Minute, "time between two looks for interrupted work")

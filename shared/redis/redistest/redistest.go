@@ -62,6 +62,28 @@ func New(t testing.TB, args ...string) *Server {
 	}
 }
 
+// Replica starts a replica of the server, with further arguments, and returns it
+// once it is in step. It is killed when the test ends.
+func (s *Server) Replica(args ...string) *Server {
+	s.t.Helper()
+	replica := New(s.t, append([]string{"--replicaof", "127.0.0.1", strconv.Itoa(s.port)}, args...)...)
+	client := redis.NewClient(&redis.Options{Addr: replica.address()})
+	defer func() { _ = client.Close() }()
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	for {
+		info, err := client.Info(ctx, "replication").Result()
+		if err == nil && strings.Contains(info, "master_link_status:up") {
+			return replica
+		}
+		select {
+		case <-ctx.Done():
+			s.t.Fatalf("the replica does not get in step: %v %s", err, info)
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
 // URL returns the address of the server as redis://host:port.
 func (s *Server) URL() string { return "redis://" + s.address() }
 

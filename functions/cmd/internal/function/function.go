@@ -36,6 +36,8 @@ const DrainFor = 540 * time.Second
 // Settings are what an operator may choose of every function.
 type Settings struct {
 	RedisURL string
+	// RedisWait is how many replicas must have a change before it is answered.
+	RedisWait uint8
 	// ReconcileEvery is how often the function reconcile is woken.
 	ReconcileEvery time.Duration
 
@@ -52,6 +54,7 @@ func (s *Settings) Register(flags *pflag.FlagSet) {
 	flags.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
 	flags.BoolVar(&s.swagger, "swagger", false, "serve the API's documentation under /swagger/")
 	flags.StringVar(&s.RedisURL, "redis-url", "", "Redis 6.2 or newer")
+	flags.Uint8Var(&s.RedisWait, "redis-wait", 0, "replicas of Redis that must have a change before it is answered; not with a Redis Cluster")
 	flags.DurationVar(&s.ReconcileEvery, "reconcile", 15*time.Minute, "time between two looks for interrupted work, as the tick of reconcile has it")
 }
 
@@ -64,7 +67,7 @@ func (s *Settings) Redis() (redis.Options, error) {
 	if err != nil {
 		return redis.Options{}, fmt.Errorf("MAYFLY_KEYS: %w", err)
 	}
-	return redis.Options{URL: s.RedisURL, Keys: keys, ReconcileEvery: s.ReconcileEvery}, nil
+	return redis.Options{URL: s.RedisURL, Wait: s.RedisWait, Keys: keys, ReconcileEvery: s.ReconcileEvery}, nil
 }
 
 // Logger returns the function's log, on standard error.

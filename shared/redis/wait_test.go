@@ -1,0 +1,120 @@
+package redis_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
+	"github.com/mayfly-ctf/mayfly/shared/redis"
+	"github.com/mayfly-ctf/mayfly/shared/redis/redistest"
+)
+
+// newReplicated is a store that waits for a replica.
+func newReplicated(t testing.TB) (e env, replica *redistest.Server) {
+	t.Helper()
+	primary := redistest.New(t)
+	replica = primary.Replica()
+	e = newEnv(t, primary.URL())
+	e.store = openWaiting(t, e, 1)
+	return e, replica
+}
+
+func openWaiting(t testing.TB, e env, replicas uint8) *redis.Store {
+	t.Helper()
+	s, err := redis.Open(t.Context(), redis.Options{URL: e.url, Keys: e.keys, Wait: replicas})
+	check(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// TestWait: with a replica at hand all is as without.
+func TestWait(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]func(*testing.T, env){
+		"story": testStory, "script flush": testScriptFlush, "one of many": testOneOfManyReserves, "claims": testClaimsNeverShare,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e, _ := newReplicated(t)
+			test(t, e)
+		})
+	}
+}
+
+// TestWaitForAReplicaThatHangs: a change is not confirmed, though it may have
+// happened, and neither is what rests on one. What is only read is answered.
+func TestWaitForAReplicaThatHangs(t *testing.T) {
+	t.Parallel()
+	e, replica := newReplicated(t)
+	ctx := t.Context()
+	challenge := newChallenge("c")
+	challenge.Timeout = new(time.Hour)
+	c := e.create(t, challenge)
+	id := e.reserve(t, c, "bob").Instance.Key.Identity
+	l := e.lease(t, c, id)
+	w, err := l.Load(ctx)
+	check(t, err)
+	request := ctf.ReserveRequest{Challenge: c, Source: alice, IdempotencyKey: "k"}
+
+	replica.Pause()
+	for range 2 { // the second one finds the first one's instance
+		began := time.Now()
+		_, err = e.store.Reserve(ctx, request)
+		wantReason(t, err, ctf.ReasonUnavailable)
+		if took := time.Since(began); took > patient/2 {
+			t.Errorf("it took %v", took)
+		}
+	}
+	_, err = l.Deployed(ctx, w, result(id))
+	wantReason(t, err, ctf.ReasonUnavailable)
+	_, err = l.Load(ctx) // by which others tell their callers that it is deployed
+	wantReason(t, err, ctf.ReasonUnavailable)
+	_, err = e.store.Renew(ctx, c, "bob")
+	wantReason(t, err, ctf.ReasonUnavailable)
+	if i, err := e.store.Instance(ctx, c, "bob"); err != nil || i.Key.Identity != id {
+		t.Errorf("%+v, %v", i, err)
+	}
+
+	replica.Resume()
+	r, err := e.store.Reserve(ctx, request)
+	if err != nil || !r.Attached {
+		t.Errorf("%+v, %v", r, err)
+	}
+	_, err = e.store.Renew(ctx, c, "bob")
+	check(t, err)
+}
+
+// TestWaitForTooMany: there are fewer replicas than are waited for.
+func TestWaitForTooMany(t *testing.T) {
+	t.Parallel()
+	e, _ := newReplicated(t)
+	wantReason(t, openWaiting(t, e, 2).CreateChallenge(t.Context(), newChallenge("c")), ctf.ReasonUnavailable)
+	check(t, openWaiting(t, e, 1).CreateChallenge(t.Context(), newChallenge("d")))
+}
+
+func TestNobodyWaitsInACluster(t *testing.T) {
+	t.Parallel()
+	keys, err := redis.ParseKeys(redis.NewKey())
+	check(t, err)
+	if _, err := redis.Open(t.Context(), redis.Options{URL: "redis+cluster://127.0.0.1:1", Keys: keys, Wait: 1, Lazy: true}); err == nil {
+		t.Error("it is opened")
+	}
+}
+
+func BenchmarkWait(b *testing.B) {
+	for replicas := range uint8(2) {
+		b.Run(fmt.Sprint(replicas), func(b *testing.B) {
+			e, _ := newReplicated(b)
+			e.store = openWaiting(b, e, replicas)
+			challenge := newChallenge("c")
+			challenge.Timeout = new(time.Hour)
+			c := e.create(b, challenge)
+			e.started(b, c, alice)
+			for b.Loop() {
+				_, err := e.store.Renew(b.Context(), c, alice)
+				check(b, err)
+			}
+		})
+	}
+}
