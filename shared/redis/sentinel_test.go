@@ -14,7 +14,7 @@ import (
 // and a source that holds an instance gets no second one.
 func TestSentinel(t *testing.T) {
 	t.Parallel()
-	watched := redistest.Sentinel(t)
+	watched := redistest.Sentinel(t, 1)
 	keys, err := redis.ParseKeys(redis.NewKey())
 	check(t, err)
 	e := env{store: open(t, watched.URL, keys, 0), keys: keys, url: watched.URL}

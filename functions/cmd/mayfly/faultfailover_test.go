@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -18,20 +19,56 @@ import (
 	"github.com/mayfly-ctf/mayfly/shared/redis/redistest"
 )
 
-// TestFaultsFailover has Sentinel put a replica in charge while clients call. The
-// replica may lack the last moments, so answers may contradict each other: how
-// many sources met that is told, and no mistake. No source may see two
-// instances, and after one reconcile nothing may run without a record.
+// A failover is how Redis and Mayfly are set when one happens.
+type failover struct {
+	name     string
+	replicas int
+	redis    []string
+	mayfly   []string
+	// careful: what no replica has is not confirmed. Certain: and what is confirmed
+	// is not forgotten.
+	careful, certain bool
+}
+
+// failovers are all that are tried. Where replicas are wanted there are two: the
+// one that is put in charge needs one as well.
+func failovers() []failover {
+	return []failover{
+		{name: "failover by sentinel", replicas: 1},
+		{
+			name: "failover, min-replicas-to-write 1", replicas: 2, careful: true,
+			redis: []string{"--min-replicas-to-write", "1", "--min-replicas-max-lag", "2"},
+		},
+		{name: "failover, REDIS_WAIT=1", replicas: 2, careful: true, certain: true, mayfly: []string{"REDIS_WAIT=1"}},
+	}
+}
+
+// TestFaultsFailover has Sentinel put a replica in charge while clients call. No
+// replica has the last moments, so answers may contradict each other: how many
+// sources met that is told, and no mistake. No source may see two instances, and
+// after one reconcile nothing may run without a record.
 func TestFaultsFailover(t *testing.T) {
 	seed := faults.Seed(t)
 	build(t, ".", programFlags()...) // so that Sentinel does not take a busy machine for a dead one
-	watched := redistest.Sentinel(t)
+	var tallies []faults.Tally
+	for _, how := range failovers() {
+		t.Run(how.name, func(t *testing.T) { tallies = append(tallies, failOver(t, how, seed)) })
+	}
+	ok(t, faults.Print(os.Stdout, tallies))
+}
+
+func failOver(t *testing.T, how failover, seed uint64) faults.Tally {
+	t.Helper()
+	watched := redistest.Sentinel(t, how.replicas, how.redis...)
 	keys := redis.NewKey()
-	s := newServer(t, append(quiet, "REDIS_URL="+watched.URL, "MAYFLY_KEYS="+keys, "ORPHAN_GRACE=0s", "CREATE_WAIT="+(late/2).String(), "FAULTS_LEASE="+leaseFor.String())...)
+	s := newServer(t, slices.Concat(quiet, how.mayfly, []string{
+		"REDIS_URL=" + watched.URL, "MAYFLY_KEYS=" + keys, "ORPHAN_GRACE=0s",
+		"CREATE_WAIT=" + (late / 2).String(), "FAULTS_LEASE=" + leaseFor.String(),
+	})...)
 	s.Start()
 	f := &faultSite{t: t, servers: []*server{s}, store: openStore(t, watched.URL, keys), challenges: []string{challengeName(0)}}
 	s.Must(http.MethodPost, "/challenge", map[string]any{"id": f.challenges[0], "scenario": pushService(t, s, "service:1"), "timeout": "3600s"})
-	ok(t, openRedis(t, watched.Primary.URL()).Do(t.Context(), "WAIT", 1, 10_000).Err()) // the replica has the challenge
+	ok(t, openRedis(t, watched.Primary.URL()).Do(t.Context(), "WAIT", how.replicas, 10_000).Err()) // they have the challenge
 
 	f.began = time.Now()
 	load := f.load(fault{}, seed)
@@ -39,20 +76,81 @@ func TestFaultsFailover(t *testing.T) {
 	load.More = func() bool { return !mended.Load() }
 	done := make(chan []faults.Call, 1)
 	go func() { done <- faults.Drive(t.Context(), load) }()
-	<-time.After(2 * time.Second) // so that there is something to lose
-	watched.Primary.Kill()
+	<-time.After(2 * time.Second)
+	f.cutOff(watched)
+	alone := time.Since(f.began)
+	<-time.After(3 * time.Second) // in which there is something to lose
 	killed := time.Since(f.began)
-	eventually(t, "the replica is in charge", func() error { return health(t, s, http.StatusOK) })
+	watched.Primary.Kill()
+	for _, replica := range watched.Replicas {
+		replica.Resume()
+	}
+	eventually(t, "a replica is in charge", func() error { return errors.Join(f.inCharge(watched), health(t, s, http.StatusOK)) })
 	mended.Store(true)
 	calls := <-done
 
-	y := faults.Tally{Fault: "failover by sentinel"}
+	y := faults.Tally{Fault: how.name}
 	y.Count(t, calls, []time.Duration{killed}, late)
+	wantUnavailable(t, calls, how.careful, alone, killed)
 	eventually(t, "nobody is at work", f.atRest)
 	s.Tick("/reconcile")
+	calls = append(calls, faults.Ask(t.Context(), load, calls)...)
 	y.Contradictions = len(faults.Check(faults.History{Calls: calls}))
 	f.auditForgetful(calls, &y)
-	ok(t, faults.Print(os.Stdout, []faults.Tally{y}))
+	if how.certain { // what was only read may have been known to no replica
+		confirmed := slices.DeleteFunc(calls, func(c faults.Call) bool { return c.Verb == faults.Retrieve && c.Began < killed })
+		for _, wrong := range faults.Check(faults.History{Calls: confirmed}) {
+			t.Error(wrong)
+		}
+	}
+	return y
+}
+
+// cutOff has no replica learn anything more from the primary.
+func (f *faultSite) cutOff(watched redistest.Watched) {
+	f.t.Helper()
+	for _, replica := range watched.Replicas {
+		replica.Pause() // so that it does not come back
+	}
+	ok(f.t, openRedis(f.t, watched.Primary.URL()).ClientKillByFilter(f.t.Context(), "TYPE", "replica").Err())
+}
+
+// inCharge returns an error unless a replica is in charge and all others follow it.
+func (f *faultSite) inCharge(watched redistest.Watched) error {
+	for _, replica := range watched.Replicas {
+		info, err := openRedis(f.t, replica.URL()).Info(f.t.Context(), "replication").Result()
+		if err != nil {
+			return err
+		}
+		if strings.Contains(info, "role:master") && strings.Count(info, "state=online") == len(watched.Replicas)-1 {
+			return nil
+		}
+	}
+	return errors.New("no replica is in charge of the others")
+}
+
+// wantUnavailable fails the test if an answer is none to its call, or if one
+// confirmed a change that no replica had.
+func wantUnavailable(t *testing.T, calls []faults.Call, careful bool, alone, killed time.Duration) {
+	t.Helper()
+	unavailable := 0
+	for _, c := range calls {
+		if c.Outcome == faults.Wrong {
+			t.Errorf("%s of %s: %s", c.Verb, c.Source, c.Answer)
+		}
+		if !careful || c.Began < alone || c.Ended > killed || c.Verb == faults.Retrieve {
+			continue
+		}
+		if c.Outcome == faults.Done {
+			t.Errorf("%s of %s succeeded while no replica knew of it: %s", c.Verb, c.Source, c.Answer)
+		}
+		if strings.Contains(c.Answer, `"UNAVAILABLE"`) {
+			unavailable++
+		}
+	}
+	if careful && unavailable == 0 {
+		t.Error("nobody met a Redis without replicas: this shows nothing")
+	}
 }
 
 // atRest returns an error while somebody holds a lease.

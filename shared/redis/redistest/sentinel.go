@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,21 +13,26 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A Watched is a server with a replica that Sentinel promotes when the server
-// is away.
+// A Watched is a server with replicas, one of which Sentinel promotes when the
+// server is away.
 type Watched struct {
-	// URL finds whichever of the two is in charge.
+	// URL finds whichever of them is in charge.
 	URL string
 	// Primary is the server that is in charge at first.
-	Primary *Server
+	Primary  *Server
+	Replicas []*Server
 }
 
-// Sentinel starts a server, a replica of it, and one Sentinel that watches
-// them and needs no second opinion. It returns once the replica is in step.
-func Sentinel(t testing.TB) Watched {
+// Sentinel starts a server, replicas of it, all with the same arguments, and one
+// Sentinel that watches them and needs no second opinion. It returns once all
+// replicas are in step and Sentinel knows them.
+func Sentinel(t testing.TB, replicas int, args ...string) Watched {
 	t.Helper()
-	primary := New(t)
-	New(t, "--replicaof", "127.0.0.1", strconv.Itoa(primary.port))
+	primary := New(t, args...)
+	w := Watched{Primary: primary}
+	for range replicas {
+		w.Replicas = append(w.Replicas, primary.Replica(args...))
+	}
 	config := filepath.Join(t.TempDir(), "sentinel.conf") // Sentinel keeps its state in it
 	must(t, os.WriteFile(config, []byte(strings.Join([]string{
 		"sentinel monitor store 127.0.0.1 " + strconv.Itoa(primary.port) + " 1",
@@ -39,14 +45,16 @@ func Sentinel(t testing.TB) Watched {
 	client := redis.NewSentinelClient(&redis.Options{Addr: sentinel.address()})
 	defer func() { _ = client.Close() }()
 	for {
-		replicas, err := client.Replicas(ctx, "store").Result()
+		known, err := client.Replicas(ctx, "store").Result()
 		must(t, err)
-		if len(replicas) == 1 && replicas[0]["master-link-status"] == "ok" {
-			return Watched{URL: "redis+sentinel://" + sentinel.address() + "?master_name=store", Primary: primary}
+		known = slices.DeleteFunc(known, func(r map[string]string) bool { return r["master-link-status"] != "ok" })
+		if len(known) == replicas {
+			w.URL = "redis+sentinel://" + sentinel.address() + "?master_name=store"
+			return w
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("the replica does not get in step: %v", replicas)
+			t.Fatalf("of %d replicas Sentinel knows %v", replicas, known)
 		case <-time.After(pollEvery):
 		}
 	}
