@@ -72,7 +72,8 @@ func newFaultSite(t *testing.T, what fault, seed uint64) *faultSite {
 	platform, files := f.place(what, seed)
 	for n := range max(1, what.servers) {
 		s := newServer(t, append(quiet, "REDIS_URL=redis://"+f.link.address+"?client_name="+clientName, "MAYFLY_KEYS="+keys,
-			"OCI_INSECURE=true", "CREATE_WAIT="+(late/2).String(), "FAULTS_LEASE="+leaseFor.String())...)
+			"OCI_INSECURE=true", "CREATE_WAIT="+(late/2).String(), "FAULTS_LEASE="+leaseFor.String(),
+			"LOST=show")...) // so that the audit sees it
 		s.env = append(s.env, platform...)
 		if what.events {
 			s.env = append(s.env, "FAULTS_SINK="+f.broker.URL)
@@ -110,7 +111,6 @@ func (f *faultSite) place(what fault, seed uint64) (env []string, scenario map[s
 	f.parts, f.running = cards, func() map[string][]string { return f.objects(namespace) }
 	return []string{
 			"KUBERNETES=true", "KUBECONFIG=" + f.api.Kubeconfig, "KUBERNETES_TARGET_NAMESPACE=" + namespace,
-			"LOST=show", // so that the audit sees it
 		}, map[string][]byte{
 			"Pulumi.yaml": []byte("name: cards\nruntime:\n  name: go\n  options:\n    binary: ./main\n"),
 			"main":        read(f.t, build(f.t, "testdata/cards", "-ldflags=-s -w")),
