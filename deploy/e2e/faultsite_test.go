@@ -66,7 +66,6 @@ func TestFaultsOnCluster(t *testing.T) {
 			defer func() { tallies = append(tallies, y) }()
 			f := newFaultSite(t, i, scenario, seed)
 			f.under(t, what, &y)
-			f.audit(t, &y)
 			f.clear(t, &y)
 		})
 	}
@@ -110,7 +109,8 @@ func (f *faultSite) load(t *testing.T) faults.Load {
 	}
 }
 
-// under has clients call under a fault, and checks what they were told.
+// under has clients call under a fault, and checks what they were told and what
+// is left.
 func (f *faultSite) under(t *testing.T, what fault, y *faults.Tally) {
 	t.Helper()
 	f.reschedule(t, "reconcile", "* * * * *") // so that it is at work meanwhile
@@ -128,6 +128,7 @@ func (f *faultSite) under(t *testing.T, what fault, y *faults.Tally) {
 	t.Logf("%d calls took %v", len(history.Calls), time.Since(f.began).Round(time.Second))
 	y.Count(t, history.Calls, mended, slowest)
 	history.Quiet = f.quiet(t)
+	f.audit(t, &y) // before anybody asks, for a delete would clean up what is stuck
 	history.Calls = append(history.Calls, faults.Ask(t.Context(), load, history.Calls)...)
 	for _, m := range faults.Check(history) {
 		y.Note(t, &y.Contradictions, "%v", m)

@@ -67,11 +67,11 @@ func underFault(t *testing.T, what fault, seed uint64, y *faults.Tally) {
 		t.Errorf("no request met it: %s breaks nothing", what.name)
 	}
 	history.Quiet, history.Deaths = f.quiet(), f.deaths
+	f.audit(y) // before anybody asks, for a delete would clean up what is stuck
 	history.Calls = append(history.Calls, faults.Ask(t.Context(), load, history.Calls)...)
 	for _, m := range faults.Check(history) {
 		y.Note(f.t, &y.Contradictions, "%v", m)
 	}
-	f.audit(y)
 	f.clear(y)
 	if t.Failed() {
 		for _, s := range f.servers {
