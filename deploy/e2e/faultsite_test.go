@@ -116,12 +116,13 @@ func (f *faultSite) under(t *testing.T, what fault, y *faults.Tally) {
 	f.reschedule(t, "reconcile", "* * * * *") // so that it is at work meanwhile
 	f.began = time.Now()
 	load := f.load(t)
-	calls, mended := faults.Break(t.Context(), load, faultStrikes, func() time.Duration {
-		return what.calm + time.Duration(500+f.random.IntN(2500))*time.Millisecond
-	}, func() {
+	calls, mended := faults.Break(t.Context(), load, faultStrikes, func(random *rand.Rand) time.Duration {
+		f.random = random
+		return what.calm + time.Duration(500+random.IntN(2500))*time.Millisecond
+	}, func(random *rand.Rand) {
 		f.update(t)
 		mend := what.strike(t, f)
-		<-time.After(time.Duration(f.random.IntN(500)) * time.Millisecond) // how long it lasts
+		<-time.After(time.Duration(random.IntN(500)) * time.Millisecond) // how long it lasts
 		mend()
 	})
 	history := faults.History{Calls: calls}

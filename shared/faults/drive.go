@@ -44,7 +44,9 @@ type Load struct {
 	// there, says so.
 	Calls int
 	More  func() bool
-	// Seed makes the same choices again. What comes of them may differ.
+	// Seed makes the same choices again: which call, of which challenge, with which
+	// key, and left after how long is each client's own nth choice, whatever it and
+	// others were answered before.
 	Seed uint64
 	// Leave has one call in LeaveOne given up by its client within this time.
 	Leave    time.Duration
@@ -79,22 +81,31 @@ func Drive(ctx context.Context, l Load) []Call {
 
 // Break drives the load while strike breaks something and mends it, after each
 // pause and at least so many times. It returns the calls, and when each strike
-// was over. It calls pause and strike itself, one after the other.
-func Break(ctx context.Context, l Load, least int64, pause func() time.Duration, strike func()) (calls []Call, mended []time.Duration) {
+// was over. It calls pause and strike itself, one after the other, and what the
+// nth of them choose by is the same whatever has happened before.
+func Break(
+	ctx context.Context, l Load, least int64, pause func(*rand.Rand) time.Duration, strike func(*rand.Rand),
+) (calls []Call, mended []time.Duration) {
 	var strikes atomic.Int64
 	l.More = func() bool { return strikes.Load() < least }
 	done := make(chan []Call, 1)
 	go func() { done <- Drive(ctx, l) }()
 	for {
+		random := chance(l.Seed, l.Clients+1, int(strikes.Load()), 0)
 		select {
 		case calls := <-done:
 			return calls, mended
-		case <-time.After(pause()):
-			strike()
+		case <-time.After(pause(random)):
+			strike(random)
 			strikes.Add(1)
 			mended = append(mended, time.Since(l.Began))
 		}
 	}
+}
+
+// chance is what the nth choice of somebody is made by, at one of its tries.
+func chance(seed uint64, who, nth, try int) *rand.Rand {
+	return rand.New(rand.NewPCG(seed, uint64(who)<<48|uint64(nth)<<8|uint64(try)))
 }
 
 // Ask has every source of these calls look at what it has, when all is quiet.
@@ -131,18 +142,17 @@ type client struct {
 	load   Load
 	number int
 	lane   *lane
-	random *rand.Rand
 	http   *http.Client
-	// again is a create with a key that got no clear answer, and tried how often
-	// it was made.
-	again *Call
-	tried int
+	// chosen is how many calls it chose, again is one of them that got no clear
+	// answer and has a key, and tried how many in a row had no clear answer.
+	chosen int
+	again  *Call
+	tried  int
 }
 
 func newClient(l Load, number int) *client {
 	return &client{
 		load: l, number: number,
-		random: rand.New(rand.NewPCG(l.Seed, uint64(number))),
 		// A transport that keeps connections repeats a call on its own, and says
 		// that nobody listens when somebody heard the first one.
 		http: &http.Client{Transport: &http.Transport{DialContext: l.Dial, DisableKeepAlives: true}},
@@ -151,11 +161,8 @@ func newClient(l Load, number int) *client {
 
 // next makes a call and returns it with its outcome.
 func (c *client) next(ctx context.Context) Call {
-	limit := patience
-	if c.load.LeaveOne > 0 && c.random.IntN(c.load.LeaveOne) == 0 {
-		limit = time.Duration(c.random.Int64N(int64(c.load.Leave)))
-	}
-	call := c.make(ctx, c.choose(), limit)
+	call, limit := c.choose()
+	call = c.make(ctx, call, limit)
 	c.again = nil
 	if call.Outcome != Unclear {
 		c.tried = 0
@@ -185,18 +192,30 @@ func (c *client) make(ctx context.Context, call Call, limit time.Duration) Call 
 	}
 }
 
-func (c *client) choose() Call {
-	if c.again != nil { // as clients do that want to be sure
-		again := *c.again
-		again.Outcome, again.Answer = "", ""
-		return again
+// choose returns the next call, and how long the client waits for its answer.
+func (c *client) choose() (call Call, limit time.Duration) {
+	try := 0
+	if c.again != nil {
+		try = c.tried
+	} else {
+		c.chosen++
 	}
-	call := Call{Client: c.number, Source: c.lane.current(), Challenge: c.load.Challenges[c.random.IntN(len(c.load.Challenges))]}
-	switch kind := c.random.IntN(10); {
+	random := chance(c.load.Seed, c.number, c.chosen, try)
+	limit = patience
+	if c.load.LeaveOne > 0 && random.IntN(c.load.LeaveOne) == 0 {
+		limit = time.Duration(random.Int64N(int64(c.load.Leave)))
+	}
+	if c.again != nil { // as clients do that want to be sure
+		call = *c.again
+		call.Outcome, call.Answer = "", ""
+		return call, limit
+	}
+	call = Call{Client: c.number, Source: c.lane.current(), Challenge: c.load.Challenges[random.IntN(len(c.load.Challenges))]}
+	switch kind := random.IntN(10); {
 	case kind < 4:
 		call.Verb = Create
-		if c.random.IntN(2) == 0 {
-			call.Key = fmt.Sprintf("%d-%d", c.number, c.random.Int64())
+		if random.IntN(2) == 0 {
+			call.Key = fmt.Sprintf("%d-%d", c.number, c.chosen)
 		}
 	case kind < 6:
 		call.Verb = Retrieve
@@ -205,7 +224,7 @@ func (c *client) choose() Call {
 	default:
 		call.Verb = Delete
 	}
-	return call
+	return call, limit
 }
 
 // do makes the call. The error is about the connection.

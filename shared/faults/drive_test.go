@@ -6,8 +6,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/mayfly-ctf/mayfly/shared/faults"
 )
@@ -58,5 +61,42 @@ func TestBetween(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSeed: what was answered changes nothing of what clients choose.
+func TestSeed(t *testing.T) {
+	t.Parallel()
+	chosen := func(seed uint64, answer http.HandlerFunc) (all [][]faults.Call) {
+		server := httptest.NewServer(answer)
+		defer server.Close()
+		all = make([][]faults.Call, 3)
+		for _, c := range faults.Drive(t.Context(), faults.Load{
+			URLs: []string{server.URL}, Challenges: []string{"1", "2"}, Clients: 3, Together: 2, Calls: 60, Seed: seed, Began: time.Now(),
+		}) {
+			of := &all[c.Client]
+			if c.Key == "" || len(*of) == 0 || (*of)[len(*of)-1].Key != c.Key { // else it is tried again
+				*of = append(*of, faults.Call{Verb: c.Verb, Challenge: c.Challenge, Key: c.Key})
+			}
+		}
+		return all
+	}
+	answered := chosen(1, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) })
+	var n atomic.Int64
+	unclear := chosen(1, func(w http.ResponseWriter, _ *http.Request) {
+		if n.Add(1)%3 > 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_, _ = w.Write([]byte(`{"details":[{"reason":"UNAVAILABLE"}]}`))
+	})
+	others := chosen(2, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) })
+	for client := range answered {
+		both := min(len(answered[client]), len(unclear[client]))
+		if d := cmp.Diff(answered[client][:both], unclear[client][:both]); d != "" || both < 3 {
+			t.Errorf("client %d chose something else after %d: %s", client, both, d)
+		}
+		if both := min(both, len(others[client])); cmp.Equal(answered[client][:both], others[client][:both]) {
+			t.Errorf("client %d chose the same by another seed", client)
+		}
 	}
 }

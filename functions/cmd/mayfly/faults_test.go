@@ -3,6 +3,7 @@
 package main_test
 
 import (
+	"math/rand/v2"
 	"os"
 	"slices"
 	"testing"
@@ -46,12 +47,13 @@ func underFault(t *testing.T, what fault, seed uint64, y *faults.Tally) {
 	f := newFaultSite(t, what, seed)
 	f.began = time.Now()
 	load := f.load(what, seed)
-	calls, mended := faults.Break(t.Context(), load, faultStrikes, func() time.Duration {
-		return what.calm + time.Duration(300+f.random.IntN(1500))*time.Millisecond
-	}, func() {
+	calls, mended := faults.Break(t.Context(), load, faultStrikes, func(random *rand.Rand) time.Duration {
+		f.random = random
+		return what.calm + time.Duration(300+random.IntN(1500))*time.Millisecond
+	}, func(random *rand.Rand) {
 		mend := what.strike(f)
 		f.update()
-		lasts := time.Duration(f.random.IntN(500)) * time.Millisecond
+		lasts := time.Duration(random.IntN(500)) * time.Millisecond
 		if what.failing && !what.mixed {
 			lasts += 2 * time.Second // a busy machine is to deploy something meanwhile
 		}
