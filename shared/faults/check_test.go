@@ -54,6 +54,10 @@ func TestExplained(t *testing.T) {
 		"failed, and tried again": told(
 			call(0, 0, 1, faults.Create, faults.Undone, ""), call(0, 2, 3, faults.Create, faults.Done, "a"),
 		),
+		"refused while the source is free, and while it is taken": told(
+			call(0, 0, 1, faults.Create, faults.Refused, ""), call(0, 2, 3, faults.Create, faults.Done, "a"),
+			call(0, 4, 5, faults.Create, faults.Refused, ""), call(0, 6, 7, faults.Retrieve, faults.Done, "a"),
+		),
 		"unclear, and it was": told(
 			call(0, 0, 1, faults.Create, faults.Unclear, ""), call(0, 2, 3, faults.Create, faults.Exists, ""),
 			call(0, 4, 5, faults.Retrieve, faults.Done, "a"), call(0, 6, 7, faults.Retrieve, faults.Done, "a"),
@@ -144,6 +148,15 @@ func TestNotExplained(t *testing.T) {
 		),
 		"no clear answer when all is quiet": quiet(9,
 			call(0, 10, 11, faults.Retrieve, faults.Unclear, ""),
+		),
+		"refused, and there all the same": told(
+			call(0, 0, 1, faults.Create, faults.Refused, ""), call(0, 2, 3, faults.Retrieve, faults.Done, "a"),
+		),
+		"refused, and there later all the same": told(
+			call(0, 0, 1, faults.Create, faults.Refused, ""), call(0, 2, 3, faults.Delete, faults.Missing, ""), call(0, 4, 5, faults.Create, faults.Exists, ""),
+		),
+		"refused although all is quiet": quiet(9,
+			call(0, 10, 11, faults.Create, faults.Refused, ""),
 		),
 		"unclear, and it was after all was quiet": quiet(2,
 			call(0, 0, 1, faults.Create, faults.Unclear, ""), call(0, 3, 4, faults.Delete, faults.Missing, ""),

@@ -51,8 +51,9 @@ type Load struct {
 	// Leave has one call in LeaveOne given up by its client within this time.
 	Leave    time.Duration
 	LeaveOne int
-	// Failing has what deployments need break: they may be refused.
-	Failing bool
+	// Failing are the reasons with which deployments may fail, because what they
+	// need breaks.
+	Failing []string
 	// Began is when the history did.
 	Began time.Time
 }
@@ -290,22 +291,26 @@ func (c *Call) read(status int, text []byte, l Load) {
 	}
 	for _, d := range answer.Details {
 		if d.Reason != "" {
-			c.Outcome = c.mean(status, d.Reason, l.Failing)
+			c.Outcome = c.mean(d.Reason, l.Failing)
 		}
 	}
 }
 
-func (c *Call) mean(status int, reason string, failing bool) Outcome {
-	switch {
-	case reason == "INSTANCE_NOT_FOUND" && c.Verb != Create:
-		return Missing
-	case reason == "INSTANCE_ALREADY_EXISTS" && c.Verb == Create:
-		return Exists
-	case reason == "INSTANCE_DELETED" && c.Verb == Create:
-		return Deleted
-	case status == http.StatusServiceUnavailable, status == http.StatusGatewayTimeout, status == http.StatusTooManyRequests:
+// mean says what an error means. Whoever knows no better says that it is internal,
+// which is a mistake.
+func (c *Call) mean(reason string, failing []string) Outcome {
+	switch create := c.Verb == Create; {
+	case reason == "UNAVAILABLE":
 		return Unclear
-	case failing && c.Verb == Create && status == http.StatusInternalServerError:
+	case reason == "INSTANCE_NOT_FOUND" && !create:
+		return Missing
+	case reason == "INSTANCE_ALREADY_EXISTS" && create:
+		return Exists
+	case reason == "INSTANCE_DELETED" && create:
+		return Deleted
+	case reason == "RESOURCE_EXHAUSTED" && create:
+		return Refused
+	case slices.Contains(failing, reason) && create:
 		return Undone
 	}
 	return Wrong

@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/http"
@@ -10,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/mayfly-ctf/mayfly/shared/faults"
 )
@@ -64,6 +65,38 @@ func TestBetween(t *testing.T) {
 	}
 }
 
+// TestFailing: a create may fail with the reasons that are named, and be refused
+// because too much is asked for; nothing else may, and not without a reason.
+func TestFailing(t *testing.T) {
+	t.Parallel()
+	for reason, want := range map[string]map[faults.Verb]faults.Outcome{
+		"DEPLOYMENT_FAILED":  {faults.Create: faults.Undone},
+		"OCI_INTERACTION":    {},
+		"INTERNAL_ERROR":     {},
+		"RESOURCE_EXHAUSTED": {faults.Create: faults.Refused},
+		"INSTANCE_NOT_FOUND": {faults.Retrieve: faults.Missing, faults.Renew: faults.Missing, faults.Delete: faults.Missing},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = w.Write([]byte(`{"details":[{"reason":"` + reason + `"}]}`))
+		}))
+		defer server.Close()
+		seen := map[faults.Verb]bool{}
+		for _, c := range faults.Drive(t.Context(), faults.Load{
+			URLs: []string{server.URL}, Challenges: []string{"1"}, Clients: 2, Together: 2, Calls: 50,
+			Failing: []string{"DEPLOYMENT_FAILED"}, Began: time.Now(),
+		}) {
+			seen[c.Verb] = true
+			if want := cmp.Or(want[c.Verb], faults.Wrong); c.Outcome != want {
+				t.Errorf("%s that ends with %s is %s, want %s", c.Verb, reason, c.Outcome, want)
+			}
+		}
+		if len(seen) < 4 {
+			t.Errorf("only these were called: %v", seen)
+		}
+	}
+}
+
 // TestSeed: what was answered changes nothing of what clients choose.
 func TestSeed(t *testing.T) {
 	t.Parallel()
@@ -92,10 +125,10 @@ func TestSeed(t *testing.T) {
 	others := chosen(2, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) })
 	for client := range answered {
 		both := min(len(answered[client]), len(unclear[client]))
-		if d := cmp.Diff(answered[client][:both], unclear[client][:both]); d != "" || both < 3 {
+		if d := gocmp.Diff(answered[client][:both], unclear[client][:both]); d != "" || both < 3 {
 			t.Errorf("client %d chose something else after %d: %s", client, both, d)
 		}
-		if both := min(both, len(others[client])); cmp.Equal(answered[client][:both], others[client][:both]) {
+		if both := min(both, len(others[client])); gocmp.Equal(answered[client][:both], others[client][:both]) {
 			t.Errorf("client %d chose the same by another seed", client)
 		}
 	}

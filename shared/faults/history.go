@@ -33,6 +33,8 @@ const (
 	Undone Outcome = "undone"
 	// Deleted is a create whose instance somebody deleted before it was ready.
 	Deleted Outcome = "deleted"
+	// Refused is a create that had no effect.
+	Refused Outcome = "refused"
 	// Unclear is no answer, or one that leaves open what has happened or will.
 	Unclear Outcome = "unclear"
 	// Wrong is an answer that is never right.

@@ -91,7 +91,7 @@ func (c Call) steps(n int) []step {
 	case c.Outcome == Missing:
 		return []step{{kind: miss}}
 	}
-	return nil // a reader who was told nothing
+	return nil // a create that had no effect, or a reader who was told nothing
 }
 
 // operations are the steps of calls about one source, which are in the order of

@@ -15,8 +15,9 @@ type fault struct {
 	strike func(*faultSite) (mend func())
 	// servers is how many there are, one if it is 0.
 	servers int
-	// failing: what deployments need breaks, so that some fail.
-	failing bool
+	// failing are the reasons with which deployments fail, because what they need
+	// breaks.
+	failing []string
 	// calm is between two strikes, beside what is random.
 	calm time.Duration
 	// mixed: it may be anything, so that nothing certain comes of it.
@@ -29,6 +30,9 @@ type fault struct {
 	// told to, and counts to whom it did.
 	cluster, told bool
 }
+
+// deploymentFailed is what is told to who waited for what somebody else deployed.
+const deploymentFailed = "DEPLOYMENT_FAILED"
 
 func nothing() {}
 
@@ -62,17 +66,18 @@ func everyFault() []fault {
 			return func() { f.link.slow.Store(0) }
 		}},
 		{name: "scripts flushed", strike: func(f *faultSite) func() { f.redis("SCRIPT", "FLUSH"); return nothing }},
-		{name: "registry away", failing: true, strike: func(f *faultSite) func() {
+		{name: "registry away", failing: []string{"OCI_INTERACTION", deploymentFailed}, strike: func(f *faultSite) func() {
 			f.registry.away.Store(true)
 			f.restartEmpty(func(*server) {})
 			return func() { f.registry.away.Store(false) }
 		}},
-		{name: "registry damages content", failing: true, strike: func(f *faultSite) func() {
+		{name: "registry damages content", failing: []string{"OCI_INTERACTION", deploymentFailed}, strike: func(f *faultSite) func() {
 			f.registry.damaged.Store(true)
 			f.restartEmpty(func(*server) {})
 			return func() { f.registry.damaged.Store(false) }
 		}},
-		{name: "disk of the cache full", failing: true, disk: true, strike: func(f *faultSite) func() {
+		// Whose disk it is has to look: to callers it is internal.
+		{name: "disk of the cache full", failing: []string{"INTERNAL_ERROR", deploymentFailed}, disk: true, strike: func(f *faultSite) func() {
 			s := f.restartEmpty(func(s *server) { fillCache(f.t, s) })
 			return func() { freeCache(f.t, s) }
 		}},
@@ -91,8 +96,12 @@ func anyFault(all []fault) fault {
 	if !mayMount {
 		all = slices.DeleteFunc(slices.Clone(all), func(f fault) bool { return f.disk })
 	}
+	var failing []string
+	for _, f := range all {
+		failing = append(failing, f.failing...)
+	}
 	return fault{
-		name: "any of these", mixed: true, servers: 2, failing: true, events: true, disk: mayMount,
+		name: "any of these", mixed: true, servers: 2, failing: failing, events: true, disk: mayMount,
 		strike: func(f *faultSite) func() { return all[f.random.IntN(len(all))].strike(f) },
 	}
 }
