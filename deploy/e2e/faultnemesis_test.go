@@ -32,16 +32,14 @@ func busy() []string {
 	}
 }
 
-// A fault breaks something and returns what mends it, which may be nothing: what
-// Kubernetes mends itself.
+// A fault breaks something and returns what mends it; nil is what Kubernetes mends
+// itself.
 type fault struct {
 	name   string
 	strike func(*testing.T, *faultSite) (mend func())
 	// calm is between two strikes, beside what is random.
 	calm time.Duration
 }
-
-func nothing() {}
 
 func everyFault() []fault {
 	ofBusy := nameLabel + " in (" + strings.Join(busy(), ",") + ")"
@@ -81,14 +79,14 @@ func (f *faultSite) strike(t *testing.T, selector string, grace *int64) (mend fu
 		return err
 	})
 	t.Logf("%v: a pod of %s", time.Since(f.began).Round(time.Millisecond), struck)
-	return nothing
+	return nil
 }
 
 // replace has a function be of a new revision, and waits until it is.
 func replace(t *testing.T, f *faultSite) (mend func()) {
 	t.Helper()
 	f.annotate(t, busy()[f.random.IntN(len(busy()))], map[string]string{"mayfly.dev/faults": fmt.Sprint(f.random.Int64())})
-	return nothing
+	return nil
 }
 
 // hang has Redis answer nobody.
@@ -105,7 +103,7 @@ func (f *faultSite) command(t *testing.T, command ...any) (mend func()) {
 	t.Helper()
 	_, raw := f.openRedis(t)
 	check(t, raw.Do(t.Context(), command...).Err())
-	return nothing
+	return nil
 }
 
 // openRedis waits until Redis serves, and connects to it: a connection from

@@ -116,20 +116,18 @@ func (f *faultSite) under(t *testing.T, what fault, y *faults.Tally) {
 	f.reschedule(t, "reconcile", "* * * * *") // so that it is at work meanwhile
 	f.began = time.Now()
 	load := f.load(t)
-	calls, mended := faults.Break(t.Context(), load, faultStrikes, func(random *rand.Rand) time.Duration {
+	calls, mending := faults.Break(t.Context(), load, faultStrikes, func(random *rand.Rand) time.Duration {
 		f.random = random
 		return what.calm + time.Duration(500+random.IntN(2500))*time.Millisecond
-	}, func(random *rand.Rand) {
+	}, func(*rand.Rand) (mend func()) {
 		f.update(t)
-		mend := what.strike(t, f)
-		<-time.After(time.Duration(random.IntN(500)) * time.Millisecond) // how long it lasts
-		mend()
+		return what.strike(t, f)
 	})
 	history := faults.History{Calls: calls}
 	t.Logf("%d calls took %v", len(history.Calls), time.Since(f.began).Round(time.Second))
-	y.Count(t, history.Calls, mended, slowest)
+	y.Count(t, history.Calls, mending, slowest)
 	history.Quiet = f.quiet(t)
-	f.audit(t, &y) // before anybody asks, for a delete would clean up what is stuck
+	f.audit(t, y) // before anybody asks, for a delete would clean up what is stuck
 	history.Calls = append(history.Calls, faults.Ask(t.Context(), load, history.Calls)...)
 	for _, m := range faults.Check(history) {
 		y.Note(t, &y.Contradictions, "%v", m)

@@ -80,13 +80,14 @@ func Drive(ctx context.Context, l Load) []Call {
 	return slices.Concat(histories...)
 }
 
-// Break drives the load while strike breaks something and mends it, after each
-// pause and at least so many times. It returns the calls, and when each strike
-// was over. It calls pause and strike itself, one after the other, and what the
-// nth of them choose by is the same whatever has happened before.
+// Break drives the load while strike breaks something, after each pause and at
+// least so many times; what it returns mends that, and nil is what mends itself.
+// Break returns the calls, and when each mending began. It calls all three itself,
+// one after the other, and what the nth strike chooses by is the same whatever has
+// happened before.
 func Break(
-	ctx context.Context, l Load, least int64, pause func(*rand.Rand) time.Duration, strike func(*rand.Rand),
-) (calls []Call, mended []time.Duration) {
+	ctx context.Context, l Load, least int64, pause func(*rand.Rand) time.Duration, strike func(*rand.Rand) (mend func()),
+) (calls []Call, mending []time.Duration) {
 	var strikes atomic.Int64
 	l.More = func() bool { return strikes.Load() < least }
 	done := make(chan []Call, 1)
@@ -95,11 +96,14 @@ func Break(
 		random := chance(l.Seed, l.Clients+1, int(strikes.Load()), 0)
 		select {
 		case calls := <-done:
-			return calls, mended
+			return calls, mending
 		case <-time.After(pause(random)):
-			strike(random)
+			mend := strike(random)
+			mending = append(mending, time.Since(l.Began))
+			if mend != nil {
+				mend()
+			}
 			strikes.Add(1)
-			mended = append(mended, time.Since(l.Began))
 		}
 	}
 }
@@ -184,6 +188,7 @@ func (c *client) make(ctx context.Context, call Call, limit time.Duration) Call 
 		call.Began = time.Since(c.load.Began)
 		bounded, cancel := context.WithTimeout(ctx, limit)
 		err := c.do(bounded, &call)
+		call.Left = limit < patience && bounded.Err() != nil
 		cancel()
 		call.Ended = time.Since(c.load.Began)
 		if !errors.Is(err, syscall.ECONNREFUSED) || ctx.Err() != nil {

@@ -62,6 +62,8 @@ type Call struct {
 	// Began and Ended are since the history began.
 	Began, Ended time.Duration
 	Outcome      Outcome
+	// Left tells that the client gave it up.
+	Left bool
 	// Instance tells the instance of the answer from all others that the source
 	// ever had.
 	Instance string

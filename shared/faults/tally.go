@@ -24,7 +24,8 @@ type Tally struct {
 	Apart int
 	// Stuck are calls that took too long, and records that come to no end.
 	Stuck int
-	// Recovery is the longest from mending to a clear answer.
+	// Recovery is the longest from the beginning of mending until every client has
+	// had a clear answer to a call that it made since.
 	Recovery time.Duration
 }
 
@@ -35,11 +36,11 @@ func (y *Tally) Note(t testing.TB, column *int, format string, args ...any) {
 	t.Errorf(format, args...)
 }
 
-// Count fills in what the calls tell, none of which may take longer than late,
-// and how soon there was a clear answer after each moment of mended.
-func (y *Tally) Count(t testing.TB, calls []Call, mended []time.Duration, late time.Duration) {
+// Count fills in what the calls tell, none of which may take longer than late, and
+// how long it took after each moment of mending.
+func (y *Tally) Count(t testing.TB, calls []Call, mending []time.Duration, late time.Duration) {
 	t.Helper()
-	y.Strikes, y.Calls = len(mended), len(calls)
+	y.Strikes, y.Calls = len(mending), len(calls)
 	for _, c := range calls {
 		if c.Outcome == Unclear {
 			y.Unclear++
@@ -51,17 +52,24 @@ func (y *Tally) Count(t testing.TB, calls []Call, mended []time.Duration, late t
 			y.Note(t, &y.Stuck, "%s of client %d took %v: %s", c.Verb, c.Client, c.Ended-c.Began, c.Answer)
 		}
 	}
-	for _, at := range mended {
-		first := time.Duration(-1)
-		for _, c := range calls {
-			if c.Began >= at && c.Outcome != Unclear && (first < 0 || c.Ended < first) {
-				first = c.Ended
-			}
-		}
-		if first >= 0 {
-			y.Recovery = max(y.Recovery, first-at)
-		}
+	for _, at := range mending {
+		y.Recovery = max(y.Recovery, recovery(calls, at))
 	}
+}
+
+// recovery is how long after a moment the last client had a clear answer to a call
+// that it made since. One that never had one counts as far as it went; a call that
+// was given up says nothing of Mayfly.
+func recovery(calls []Call, at time.Duration) (longest time.Duration) {
+	answered := map[int]bool{}
+	for _, c := range calls { // those of each client are in order
+		if c.Began < at || c.Left || answered[c.Client] {
+			continue
+		}
+		longest = max(longest, c.Ended-at)
+		answered[c.Client] = c.Outcome != Unclear
+	}
+	return longest
 }
 
 // Print writes a table with a line for each tally.

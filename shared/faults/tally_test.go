@@ -10,15 +10,21 @@ import (
 	"github.com/mayfly-ctf/mayfly/shared/faults"
 )
 
-// TestTally counts calls, and the longest of the times until all was well again.
+// TestTally counts calls, and the longest of the times until all was well again for
+// everybody.
 func TestTally(t *testing.T) {
 	t.Parallel()
 	y := faults.Tally{Fault: "redis killed"}
+	left := call(0, 19, 21, faults.Delete, faults.Unclear, "")
+	left.Left = true
 	y.Count(t, []faults.Call{
-		call(0, 0, 1, faults.Create, faults.Unclear, ""), call(0, 2, 4, faults.Create, faults.Undone, ""),
-		call(1, 1, 9, faults.Retrieve, faults.Done, "a"), call(0, 5, 6, faults.Create, faults.Done, "a"), // too late for the first, and no matter for the second
-		call(1, 10, 11, faults.Delete, faults.Unclear, ""), call(0, 10, 17, faults.Renew, faults.Done, "a"),
-	}, []time.Duration{2 * time.Second, 10 * time.Second, 20 * time.Second}, time.Minute)
+		call(0, 0, 1, faults.Create, faults.Unclear, ""), call(0, 2, 4, faults.Create, faults.Undone, ""), // begun when it was mended
+		call(0, 5, 6, faults.Create, faults.Done, "a"), call(0, 10, 17, faults.Renew, faults.Done, "a"),
+		left, call(0, 22, 23, faults.Renew, faults.Done, "a"), // no matter that it left
+		call(1, 1, 9, faults.Retrieve, faults.Done, "a"),                                                   // begun before
+		call(1, 9, 10, faults.Delete, faults.Unclear, ""), call(1, 10, 13, faults.Delete, faults.Done, ""), // the longest
+		call(1, 18, 27, faults.Delete, faults.Unclear, ""),
+	}, []time.Duration{2 * time.Second, 10 * time.Second, 18 * time.Second, 30 * time.Second}, time.Minute)
 	var out strings.Builder
 	if err := faults.Print(&out, []faults.Tally{y}); err != nil {
 		t.Fatal(err)
@@ -29,7 +35,7 @@ func TestTally(t *testing.T) {
 	}
 	want := [][]string{
 		{"fault", "times", "calls", "unclear", "contradictions", "lost", "doubled", "unrecorded", "apart", "stuck", "longest", "recovery"},
-		{"redis", "killed", "3", "6", "2", "0", "0", "0", "0", "0", "0", "7s"},
+		{"redis", "killed", "4", "10", "4", "0", "0", "0", "0", "0", "0", "11s"},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

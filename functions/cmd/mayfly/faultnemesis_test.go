@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A fault breaks something and returns what mends it.
+// A fault breaks something and returns what mends it; nil is what mends itself.
 type fault struct {
 	name   string
 	strike func(*faultSite) (mend func())
@@ -33,8 +33,6 @@ type fault struct {
 
 // deploymentFailed is what is told to who waited for what somebody else deployed.
 const deploymentFailed = "DEPLOYMENT_FAILED"
-
-func nothing() {}
 
 func everyFault() []fault {
 	return []fault{
@@ -60,12 +58,12 @@ func everyFault() []fault {
 			f.redis("CONFIG", "SET", "maxmemory", "1")
 			return func() { f.redis("CONFIG", "SET", "maxmemory", "0") }
 		}},
-		{name: "connections to redis cut", strike: func(f *faultSite) func() { f.link.cut(); return nothing }},
+		{name: "connections to redis cut", strike: func(f *faultSite) func() { f.link.cut(); return nil }},
 		{name: "redis slow", strike: func(f *faultSite) func() {
 			f.link.slow.Store(int64(100 * time.Millisecond))
 			return func() { f.link.slow.Store(0) }
 		}},
-		{name: "scripts flushed", strike: func(f *faultSite) func() { f.redis("SCRIPT", "FLUSH"); return nothing }},
+		{name: "scripts flushed", strike: func(f *faultSite) func() { f.redis("SCRIPT", "FLUSH"); return nil }},
 		{name: "registry away", failing: []string{"OCI_INTERACTION", deploymentFailed}, strike: func(f *faultSite) func() {
 			f.registry.away.Store(true)
 			f.restartEmpty(func(*server) {})
@@ -86,7 +84,7 @@ func everyFault() []fault {
 			f.broker.set(true)
 			return func() { f.broker.set(false) }
 		}},
-		{name: "callers leave", leaving: true, strike: func(*faultSite) func() { return nothing }},
+		{name: "callers leave", leaving: true, strike: func(*faultSite) func() { return nil }},
 	}
 }
 
@@ -141,7 +139,7 @@ func killWorkers(f *faultSite) func() {
 	for _, pid := range f.any().Workers() {
 		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
 	}
-	return nothing
+	return nil
 }
 
 // clocksApart has one of the servers believe that it is minutes earlier or later.

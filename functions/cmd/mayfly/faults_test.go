@@ -47,21 +47,24 @@ func underFault(t *testing.T, what fault, seed uint64, y *faults.Tally) {
 	f := newFaultSite(t, what, seed)
 	f.began = time.Now()
 	load := f.load(what, seed)
-	calls, mended := faults.Break(t.Context(), load, faultStrikes, func(random *rand.Rand) time.Duration {
+	calls, mending := faults.Break(t.Context(), load, faultStrikes, func(random *rand.Rand) time.Duration {
 		f.random = random
 		return what.calm + time.Duration(300+random.IntN(1500))*time.Millisecond
-	}, func(random *rand.Rand) {
-		mend := what.strike(f)
+	}, func(random *rand.Rand) (mend func()) {
+		mend = what.strike(f)
 		f.update()
+		if mend == nil {
+			return nil
+		}
 		lasts := time.Duration(random.IntN(500)) * time.Millisecond
 		if len(what.failing) > 0 && !what.mixed {
 			lasts += 2 * time.Second // a busy machine is to deploy something meanwhile
 		}
 		<-time.After(lasts)
-		mend()
+		return mend
 	})
 	history := faults.History{Calls: calls}
-	y.Count(t, history.Calls, mended, late)
+	y.Count(t, history.Calls, mending, late)
 	if len(what.failing) > 0 && !what.mixed && y.Undone == 0 {
 		t.Errorf("no deployment failed: %s breaks nothing", what.name)
 	}
