@@ -11,7 +11,7 @@ import (
 // A Tally is what came of one fault.
 type Tally struct {
 	Fault string
-	// Strikes is how often it struck.
+	// Strikes is how often it struck, and somebody met it.
 	Strikes int
 	// Calls are all that clients made, Unclear and Undone those that ended so.
 	Calls, Unclear, Undone int

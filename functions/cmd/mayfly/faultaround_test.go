@@ -26,8 +26,9 @@ import (
 type brokenRegistry struct {
 	address string
 	// away has it end each connection without an answer, and damaged has it get
-	// each blob wrong.
+	// each blob wrong; broken counts to whom it did.
 	away, damaged atomic.Bool
+	broken        atomic.Int64
 }
 
 func newBrokenRegistry(t *testing.T) *brokenRegistry {
@@ -39,9 +40,11 @@ func newBrokenRegistry(t *testing.T) *brokenRegistry {
 	b := &brokenRegistry{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if b.away.Load() {
+			b.broken.Add(1)
 			panic(http.ErrAbortHandler)
 		}
 		if b.damaged.Load() && r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/") {
+			b.broken.Add(1)
 			w = damaging{w}
 		}
 		whole.ServeHTTP(w, r)
@@ -71,6 +74,7 @@ type broker struct {
 	mu     sync.Mutex
 	broken bool
 	random *rand.Rand
+	wrong  int64 // events that came late, twice or never
 }
 
 // lateness is how late a broken broker delivers at most.
@@ -116,11 +120,18 @@ func (b *broker) times() []time.Duration {
 	if !b.broken {
 		return []time.Duration{0}
 	}
+	b.wrong++
 	times := make([]time.Duration, b.random.IntN(3))
 	for n := range times {
 		times[n] = time.Duration(b.random.Int64N(int64(lateness)))
 	}
 	return times
+}
+
+func (b *broker) count() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.wrong
 }
 
 func (b *broker) set(broken bool) {

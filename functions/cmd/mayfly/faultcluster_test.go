@@ -55,11 +55,11 @@ func clusterFaults(t *testing.T) []fault {
 			<-time.After(brokenFor) // how long it lasts
 			return func() { ok(f.t, f.api.Mend()) }
 		}},
-		{name: "API server slow", told: true, strike: telling(keep)},
-		{name: "API server breaks off", told: true, strike: telling(breakOff)},
-		{name: "API server answers 429", told: true, strike: telling(tooMany)},
-		{name: "API server answers 500", told: true, strike: telling(internal)},
-		{name: "API server answers 409", told: true, strike: telling(conflict)},
+		{name: "API server slow", met: treated, strike: telling(keep)},
+		{name: "API server breaks off", met: treated, strike: telling(breakOff)},
+		{name: "API server answers 429", met: treated, strike: telling(tooMany)},
+		{name: "API server answers 500", met: treated, strike: telling(internal)},
+		{name: "API server answers 409", met: treated, strike: telling(conflict)},
 	}
 	for n := range all {
 		// One that is broken most of the time, while update follows update, keeps
@@ -68,6 +68,8 @@ func clusterFaults(t *testing.T) []fault {
 	}
 	return all
 }
+
+func treated(f *faultSite) int64 { return f.api.treated.Load() }
 
 // telling has the API server treat half of all requests that way.
 func telling(what treatment) func(*faultSite) func() {

@@ -14,8 +14,9 @@ import (
 type link struct {
 	address, to string
 	kill        func()
-	// slow is how long each command waits.
-	slow atomic.Int64
+	// slow is how long each command waits, and broken counts commands that waited
+	// and connections that were cut.
+	slow, broken atomic.Int64
 
 	mu    sync.Mutex
 	joins map[net.Conn]net.Conn
@@ -77,6 +78,7 @@ func (l *link) join(from net.Conn) {
 		}
 		if wait := time.Duration(l.slow.Load()); wait > 0 {
 			<-time.After(wait)
+			l.broken.Add(1)
 		}
 		if _, err := to.Write(buffer[:n]); err != nil {
 			return
@@ -110,5 +112,6 @@ func (l *link) cut() {
 	for from, to := range l.joins {
 		_ = from.Close()
 		_ = to.Close()
+		l.broken.Add(1)
 	}
 }

@@ -3,10 +3,13 @@
 package main_test
 
 import (
+	"errors"
 	"os"
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/mayfly-ctf/mayfly/shared/faults"
 )
 
 // A fault breaks something and returns what mends it; nil is what mends itself.
@@ -26,9 +29,11 @@ type fault struct {
 	leaving bool
 	// events go through the broker, and the cache is on a small disk.
 	events, disk bool
-	// cluster: instances are objects of one, whose API server breaks; told: it is
-	// told to, and counts to whom it did.
-	cluster, told bool
+	// cluster: instances are objects of one, whose API server breaks.
+	cluster bool
+	// met counts who met it, where a strike may come to nothing; nil is that each
+	// does what it says.
+	met func(*faultSite) int64
 }
 
 // deploymentFailed is what is told to who waited for what somebody else deployed.
@@ -47,29 +52,29 @@ func everyFault() []fault {
 		}},
 		// A server that is stopped most of the time answers late, and that is no mistake.
 		{name: "mayfly held up for longer than a lease", servers: 2, calm: 5 * time.Second, strike: holdUp},
-		{name: "workers killed", strike: killWorkers},
+		{name: "workers killed", strike: killWorkers, met: func(f *faultSite) int64 { return f.killed }},
 		{name: "redis killed", strike: func(f *faultSite) func() { f.database.Kill(); return f.database.Restart }},
 		{name: "redis hangs for longer than a lease", strike: func(f *faultSite) func() {
 			f.database.Pause()
 			<-time.After(heldUp) // how long it lasts
 			return f.database.Resume
 		}},
-		{name: "redis full", strike: func(f *faultSite) func() {
+		{name: "redis full", met: refused("OOM"), strike: func(f *faultSite) func() {
 			f.redis("CONFIG", "SET", "maxmemory", "1")
 			return func() { f.redis("CONFIG", "SET", "maxmemory", "0") }
 		}},
-		{name: "connections to redis cut", strike: func(f *faultSite) func() { f.link.cut(); return nil }},
-		{name: "redis slow", strike: func(f *faultSite) func() {
+		{name: "connections to redis cut", met: onTheLink, strike: func(f *faultSite) func() { f.link.cut(); return nil }},
+		{name: "redis slow", met: onTheLink, strike: func(f *faultSite) func() {
 			f.link.slow.Store(int64(100 * time.Millisecond))
 			return func() { f.link.slow.Store(0) }
 		}},
-		{name: "scripts flushed", strike: func(f *faultSite) func() { f.redis("SCRIPT", "FLUSH"); return nil }},
-		{name: "registry away", failing: []string{"OCI_INTERACTION", deploymentFailed}, strike: func(f *faultSite) func() {
+		{name: "scripts flushed", met: refused("NOSCRIPT"), strike: func(f *faultSite) func() { f.redis("SCRIPT", "FLUSH"); return nil }},
+		{name: "registry away", met: atTheRegistry, failing: []string{"OCI_INTERACTION", deploymentFailed}, strike: func(f *faultSite) func() {
 			f.registry.away.Store(true)
 			f.restartEmpty(func(*server) {})
 			return func() { f.registry.away.Store(false) }
 		}},
-		{name: "registry damages content", failing: []string{"OCI_INTERACTION", deploymentFailed}, strike: func(f *faultSite) func() {
+		{name: "registry damages content", met: atTheRegistry, failing: []string{"OCI_INTERACTION", deploymentFailed}, strike: func(f *faultSite) func() {
 			f.registry.damaged.Store(true)
 			f.restartEmpty(func(*server) {})
 			return func() { f.registry.damaged.Store(false) }
@@ -80,12 +85,33 @@ func everyFault() []fault {
 			return func() { freeCache(f.t, s) }
 		}},
 		{name: "clocks apart", servers: 2, strike: clocksApart},
-		{name: "events lost, doubled and late", events: true, strike: func(f *faultSite) func() {
+		{name: "events lost, doubled and late", events: true, met: func(f *faultSite) int64 { return f.broker.count() }, strike: func(f *faultSite) func() {
 			f.broker.set(true)
 			return func() { f.broker.set(false) }
 		}},
-		{name: "callers leave", leaving: true, strike: func(*faultSite) func() { return nil }},
+		{name: "callers leave", leaving: true, strike: func(*faultSite) func() { return nil }}, // see [times]
 	}
+}
+
+func onTheLink(f *faultSite) int64     { return f.link.broken.Load() }
+func atTheRegistry(f *faultSite) int64 { return f.registry.broken.Load() }
+
+func refused(kind string) func(*faultSite) int64 {
+	return func(f *faultSite) int64 { return f.refused(kind) }
+}
+
+// times is how many strikes somebody met, by what was met until each of them and
+// until the end; of callers who leave, how many there were.
+func (what fault) times(met []int64, calls []faults.Call) (n int) {
+	if !what.leaving {
+		return len(slices.Compact(met)) - 1
+	}
+	for _, c := range calls {
+		if c.Left {
+			n++
+		}
+	}
+	return n
 }
 
 // anyFault is any of them, one after the other.
@@ -135,9 +161,21 @@ func holdUp(f *faultSite) func() {
 	return func() { ok(f.t, s.cmd.Process.Signal(syscall.SIGCONT)) }
 }
 
+// killWorkers kills some of a server's, and waits until there is one.
 func killWorkers(f *faultSite) func() {
-	for _, pid := range f.any().Workers() {
-		_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
+	s := f.any()
+	var all []int
+	eventually(f.t, "there is a worker", func() error {
+		if all = s.Workers(); len(all) == 0 {
+			return errors.New("there is none")
+		}
+		return nil
+	})
+	f.random.Shuffle(len(all), func(a, b int) { all[a], all[b] = all[b], all[a] })
+	for _, pid := range all[:1+f.random.IntN(len(all))] {
+		if syscall.Kill(pid, syscall.SIGKILL) == nil { // else it has ended
+			f.killed++
+		}
 	}
 	return nil
 }

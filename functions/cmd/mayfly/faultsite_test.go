@@ -52,6 +52,8 @@ type faultSite struct {
 	began      time.Time
 	deaths     []time.Duration
 	updates    sync.WaitGroup
+	// killed counts workers.
+	killed int64
 	// running lists what runs of each instance, by identity, in order; a whole one
 	// is made of so many parts.
 	running func() map[string][]string
@@ -208,6 +210,17 @@ func (f *faultSite) redis(command ...any) {
 	if err := f.client.Do(f.t.Context(), command...).Err(); err != nil {
 		f.t.Errorf("%v: %v", command, err)
 	}
+}
+
+// refused is how often Redis answered anybody with this error.
+func (f *faultSite) refused(kind string) (times int64) {
+	info, err := f.client.Info(f.t.Context(), "errorstats").Result()
+	ok(f.t, err)
+	if _, count, found := strings.Cut(info, "errorstat_"+kind+":count="); found {
+		_, err = fmt.Sscan(count, &times)
+	}
+	ok(f.t, err)
+	return times
 }
 
 // update has all instances of a challenge be changed, whatever comes of it.
