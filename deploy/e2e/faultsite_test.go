@@ -81,6 +81,7 @@ type faultSite struct {
 	began      time.Time
 	challenges []string // the nth has a pool of n
 	updates    sync.WaitGroup
+	updating   sync.Map // challenges that somebody updates
 }
 
 func newFaultSite(t *testing.T, i *installation, scenario string, seed uint64) *faultSite {
@@ -134,7 +135,8 @@ func (f *faultSite) under(t *testing.T, what fault, y *faults.Tally) {
 	}
 }
 
-// update has all instances of a challenge be changed, whatever comes of it.
+// update has all instances of a challenge be changed, whatever comes of it, unless
+// they are: whoever organizes an event waits for one update before the next.
 // Instances stay with their sources.
 func (f *faultSite) update(t *testing.T) {
 	t.Helper()
@@ -144,8 +146,12 @@ func (f *faultSite) update(t *testing.T) {
 		UpdateMask:     &fieldmaskpb.FieldMask{Paths: []string{"additional"}},
 		UpdateStrategy: &strategies[f.random.IntN(len(strategies))],
 	}
+	if _, held := f.updating.LoadOrStore(request.GetId(), true); held {
+		return
+	}
 	challenges, _ := f.clients(t, "gateway")
 	f.updates.Go(func() {
+		defer f.updating.Delete(request.GetId())
 		ctx, cancel := context.WithTimeout(t.Context(), updatedWithin)
 		defer cancel()
 		if _, err := challenges.UpdateChallenge(ctx, request); status.Code(err) == codes.DeadlineExceeded {

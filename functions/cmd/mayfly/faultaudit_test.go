@@ -138,7 +138,8 @@ func (f *faultSite) unwind(h holding, y *faults.Tally) {
 	}
 	slices.Sort(parts)
 	if !slices.Equal(parts, h.parts) || len(base.Deployment.PendingOperations) > 0 || len(work.Checkpoint.Journal) > 0 {
-		y.Note(f.t, &y.Apart, "the checkpoint of %s knows %v and %d entries more, and %v run", h.Instance.Key.Identity, parts, len(work.Checkpoint.Journal), h.parts)
+		y.Note(f.t, &y.Apart, "the checkpoint of %s knows %v and %d entries more, and %v run: %s", h.Instance.Key.Identity, parts,
+			len(work.Checkpoint.Journal), h.parts, h.Instance.Failure)
 	}
 }
 

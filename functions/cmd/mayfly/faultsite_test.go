@@ -48,10 +48,12 @@ type faultSite struct {
 	store      *redis.Store
 	client     *goredis.Client
 	challenges []string
-	random     *rand.Rand
-	began      time.Time
-	deaths     []time.Duration
-	updates    sync.WaitGroup
+	// updating are those that somebody updates.
+	updating sync.Map
+	random   *rand.Rand
+	began    time.Time
+	deaths   []time.Duration
+	updates  sync.WaitGroup
 	// killed counts workers.
 	killed int64
 	// running lists what runs of each instance, by identity, in order; a whole one
@@ -223,7 +225,8 @@ func (f *faultSite) refused(kind string) (times int64) {
 	return times
 }
 
-// update has all instances of a challenge be changed, whatever comes of it.
+// update has all instances of a challenge be changed, whatever comes of it, unless
+// they are: whoever organizes an event waits for one update before the next.
 // Instances stay with their sources.
 func (f *faultSite) update() {
 	strategies := []string{"update_in_place", "blue_green"}
@@ -231,11 +234,15 @@ func (f *faultSite) update() {
 		"additional": map[string]string{"round": strconv.Itoa(f.random.IntN(1000))}, "updateMask": "additional",
 		"updateStrategy": strategies[f.random.IntN(len(strategies))],
 	}
-	s, path := f.any(), "/challenge/"+f.challenges[f.random.IntN(len(f.challenges))]
+	s, challenge := f.any(), f.challenges[f.random.IntN(len(f.challenges))]
+	if _, held := f.updating.LoadOrStore(challenge, true); held {
+		return
+	}
 	f.updates.Go(func() {
+		defer f.updating.Delete(challenge)
 		ctx, cancel := context.WithTimeout(f.t.Context(), patience)
 		defer cancel()
-		if _, err := s.Call(ctx, http.MethodPatch, path, body); errors.Is(err, context.DeadlineExceeded) {
+		if _, err := s.Call(ctx, http.MethodPatch, "/challenge/"+challenge, body); errors.Is(err, context.DeadlineExceeded) {
 			f.t.Errorf("an update has not ended after %v", patience)
 		}
 	})
