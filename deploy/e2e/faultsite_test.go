@@ -140,7 +140,9 @@ func (f *faultSite) under(t *testing.T, what fault, y *faults.Tally) {
 // Instances stay with their sources.
 func (f *faultSite) update(t *testing.T) {
 	t.Helper()
-	strategies := []challengev1.UpdateStrategy{challengev1.UpdateStrategy_update_in_place, challengev1.UpdateStrategy_blue_green}
+	strategies := []challengev1.UpdateStrategy{
+		challengev1.UpdateStrategy_update_in_place, challengev1.UpdateStrategy_blue_green, challengev1.UpdateStrategy_recreate,
+	}
 	request := &challengev1.UpdateChallengeRequest{
 		Id: f.challenges[f.random.IntN(len(f.challenges))], Additional: f.wait(),
 		UpdateMask:     &fieldmaskpb.FieldMask{Paths: []string{"additional"}},

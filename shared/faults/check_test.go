@@ -58,6 +58,10 @@ func TestExplained(t *testing.T) {
 			call(0, 0, 1, faults.Create, faults.Refused, ""), call(0, 2, 3, faults.Create, faults.Done, "a"),
 			call(0, 4, 5, faults.Create, faults.Refused, ""), call(0, 6, 7, faults.Retrieve, faults.Done, "a"),
 		),
+		"a query sees what was there at some moment of it": told(
+			call(0, 0, 1, faults.Create, faults.Done, "a"), call(1, 2, 7, faults.Query, faults.Missing, ""), call(2, 2, 7, faults.Query, faults.Done, "a"),
+			call(0, 3, 4, faults.Delete, faults.Done, ""), call(0, 5, 6, faults.Create, faults.Done, "b"), call(0, 8, 9, faults.Query, faults.Done, "b"),
+		),
 		"unclear, and it was": told(
 			call(0, 0, 1, faults.Create, faults.Unclear, ""), call(0, 2, 3, faults.Create, faults.Exists, ""),
 			call(0, 4, 5, faults.Retrieve, faults.Done, "a"), call(0, 6, 7, faults.Retrieve, faults.Done, "a"),
@@ -148,6 +152,16 @@ func TestNotExplained(t *testing.T) {
 		),
 		"no clear answer when all is quiet": quiet(9,
 			call(0, 10, 11, faults.Retrieve, faults.Unclear, ""),
+		),
+		"a query lacks what was there from its beginning to its end": told(
+			call(0, 0, 1, faults.Create, faults.Done, "a"), call(1, 2, 5, faults.Query, faults.Missing, ""), call(0, 3, 4, faults.Renew, faults.Done, "a"),
+		),
+		"a query shows what is gone": told(
+			call(0, 0, 1, faults.Create, faults.Done, "a"), call(0, 2, 3, faults.Delete, faults.Done, ""), call(1, 4, 5, faults.Query, faults.Done, "a"),
+		),
+		"a query shows what was gone when it was made anew": told(
+			call(0, 0, 1, faults.Create, faults.Done, "a"), call(0, 2, 3, faults.Delete, faults.Done, ""), call(0, 4, 5, faults.Create, faults.Done, "b"),
+			call(1, 4, 7, faults.Query, faults.Done, "a"),
 		),
 		"refused, and there all the same": told(
 			call(0, 0, 1, faults.Create, faults.Refused, ""), call(0, 2, 3, faults.Retrieve, faults.Done, "a"),

@@ -72,7 +72,7 @@ func Drive(ctx context.Context, l Load) []Call {
 			c := newClient(l, n)
 			c.lane = lanes[n/l.Together]
 			for ctx.Err() == nil && (made.Add(1) <= int64(l.Calls) || l.More != nil && l.More()) {
-				histories[n] = append(histories[n], c.next(ctx))
+				histories[n] = append(histories[n], c.next(ctx)...)
 			}
 		})
 	}
@@ -118,10 +118,10 @@ func chance(seed uint64, who, nth, try int) *rand.Rand {
 func Ask(ctx context.Context, l Load, calls []Call) []Call {
 	c := newClient(l, l.Clients)
 	var asked []Call
-	ask := func(verb Verb, about Call) Call {
-		answer := c.make(ctx, Call{Client: c.number, Challenge: about.Challenge, Source: about.Source, Verb: verb}, patience)
-		asked = append(asked, answer)
-		return answer
+	ask := func(verb Verb, about Call) Outcome {
+		told := c.make(ctx, Call{Client: c.number, Challenge: about.Challenge, Source: about.Source, Verb: verb}, patience)
+		asked = append(asked, told...)
+		return told[0].Outcome
 	}
 	type source struct{ challenge, source string }
 	seen := map[source]bool{}
@@ -131,7 +131,8 @@ func Ask(ctx context.Context, l Load, calls []Call) []Call {
 			continue
 		}
 		seen[key] = true
-		switch ask(Retrieve, about).Outcome {
+		ask(Query, about)
+		switch ask(Retrieve, about) {
 		case Done:
 			ask(Create, about)
 			ask(Renew, about)
@@ -164,35 +165,38 @@ func newClient(l Load, number int) *client {
 	}
 }
 
-// next makes a call and returns it with its outcome.
-func (c *client) next(ctx context.Context) Call {
+// next makes a call and returns what it was told.
+func (c *client) next(ctx context.Context) []Call {
 	call, limit := c.choose()
-	call = c.make(ctx, call, limit)
+	told := c.make(ctx, call, limit)
 	c.again = nil
-	if call.Outcome != Unclear {
+	if !slices.ContainsFunc(told, func(c Call) bool { return c.Outcome == Unclear }) {
 		c.tried = 0
-		return call
+		return told
 	}
 	c.lane.note()
 	if c.tried++; call.Key != "" && c.tried < tries {
 		c.again = &call
 	}
 	<-time.After(pause << min(c.tried, tries))
-	return call
+	return told
 }
 
 // make makes a call, for which it waits until somebody listens, and returns it
-// with its outcome.
-func (c *client) make(ctx context.Context, call Call, limit time.Duration) Call {
+// with its outcome: a query as one call for each challenge.
+func (c *client) make(ctx context.Context, call Call, limit time.Duration) []Call {
 	for {
 		call.Began = time.Since(c.load.Began)
 		bounded, cancel := context.WithTimeout(ctx, limit)
-		err := c.do(bounded, &call)
+		told, err := c.do(bounded, call)
 		call.Left = limit < patience && bounded.Err() != nil
 		cancel()
 		call.Ended = time.Since(c.load.Began)
+		for n := range told {
+			told[n].Ended, told[n].Left = call.Ended, call.Left
+		}
 		if !errors.Is(err, syscall.ECONNREFUSED) || ctx.Err() != nil {
-			return call
+			return told
 		}
 		<-time.After(pause) // nobody heard it: it was not made
 	}
@@ -217,7 +221,7 @@ func (c *client) choose() (call Call, limit time.Duration) {
 		return call, limit
 	}
 	call = Call{Client: c.number, Source: c.lane.current(), Challenge: c.load.Challenges[random.IntN(len(c.load.Challenges))]}
-	switch kind := random.IntN(10); {
+	switch kind := random.IntN(11); {
 	case kind < 4:
 		call.Verb = Create
 		if random.IntN(2) == 0 {
@@ -227,96 +231,55 @@ func (c *client) choose() (call Call, limit time.Duration) {
 		call.Verb = Retrieve
 	case kind < 7:
 		call.Verb = Renew
+	case kind < 8:
+		call.Verb = Query
 	default:
 		call.Verb = Delete
 	}
 	return call, limit
 }
 
-// do makes the call. The error is about the connection.
-func (c *client) do(ctx context.Context, call *Call) error {
+// do makes the call and returns what it was told. The error is about the connection.
+func (c *client) do(ctx context.Context, call Call) ([]Call, error) {
 	method, path := http.MethodPost, "/api/v1/instance"
-	if call.Verb != Create {
+	switch call.Verb {
+	case Create:
+	case Query:
+		method, path = http.MethodGet, path+"?sourceId="+call.Source
+	default:
 		path += "/" + call.Challenge + "/" + call.Source
 		method = map[Verb]string{Retrieve: http.MethodGet, Renew: http.MethodPatch, Delete: http.MethodDelete}[call.Verb]
 	}
+	status, text, err := c.send(ctx, call, method, path)
+	if call.Verb == Query {
+		return call.readEach(status, text, err, c.load), err
+	}
+	if err != nil {
+		call.Outcome, call.Answer = Unclear, err.Error()
+	} else {
+		call.read(status, text, c.load)
+	}
+	return []Call{call}, err
+}
+
+// send returns as much of the answer as came before an error.
+func (c *client) send(ctx context.Context, call Call, method, path string) (status int, text []byte, err error) {
 	body, err := json.Marshal(map[string]string{"challengeId": call.Challenge, "sourceId": call.Source})
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	request, err := http.NewRequestWithContext(ctx, method, c.load.URLs[c.number%len(c.load.URLs)]+path, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return 0, nil, err
 	}
 	if call.Key != "" {
 		request.Header.Set("Idempotency-Key", call.Key)
 	}
-	call.Outcome = Unclear
 	response, err := c.http.Do(request)
 	if err != nil {
-		call.Answer = err.Error()
-		return err
+		return 0, nil, err
 	}
 	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		call.Answer = err.Error()
-		return err
-	}
-	call.read(response.StatusCode, text, c.load)
-	return nil
-}
-
-// read says what an answer means.
-func (c *Call) read(status int, text []byte, l Load) {
-	c.Answer = fmt.Sprintf("%d %s", status, text)
-	c.Outcome = Wrong
-	var answer struct {
-		ChallengeID, SourceID string
-		Since, ConnectionInfo string
-		Details               []struct{ Reason string }
-	}
-	if err := json.Unmarshal(text, &answer); err != nil {
-		if l.Between && status >= http.StatusInternalServerError {
-			c.Outcome = Unclear
-		}
-		return
-	}
-	if status == http.StatusOK && c.Verb == Delete {
-		c.Outcome = Done
-		return
-	}
-	if status == http.StatusOK {
-		if answer.ChallengeID == c.Challenge && answer.SourceID == c.Source && answer.Since != "" && answer.ConnectionInfo != "" {
-			// Nothing else is the same for as long as the instance lives: an update
-			// may move it elsewhere.
-			c.Outcome, c.Instance = Done, answer.Since
-		}
-		return
-	}
-	for _, d := range answer.Details {
-		if d.Reason != "" {
-			c.Outcome = c.mean(d.Reason, l.Failing)
-		}
-	}
-}
-
-// mean says what an error means. Whoever knows no better says that it is internal,
-// which is a mistake.
-func (c *Call) mean(reason string, failing []string) Outcome {
-	switch create := c.Verb == Create; {
-	case reason == "UNAVAILABLE":
-		return Unclear
-	case reason == "INSTANCE_NOT_FOUND" && !create:
-		return Missing
-	case reason == "INSTANCE_ALREADY_EXISTS" && create:
-		return Exists
-	case reason == "INSTANCE_DELETED" && create:
-		return Deleted
-	case reason == "RESOURCE_EXHAUSTED" && create:
-		return Refused
-	case slices.Contains(failing, reason) && create:
-		return Undone
-	}
-	return Wrong
+	text, err = io.ReadAll(response.Body)
+	return response.StatusCode, text, err
 }

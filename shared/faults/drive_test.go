@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -91,9 +92,66 @@ func TestFailing(t *testing.T) {
 				t.Errorf("%s that ends with %s is %s, want %s", c.Verb, reason, c.Outcome, want)
 			}
 		}
-		if len(seen) < 4 {
+		if len(seen) < 5 {
 			t.Errorf("only these were called: %v", seen)
 		}
+	}
+}
+
+// TestQuery: each entry says that it was there, and what is not shown was not, if
+// the answer came to its end. None is shown twice, or to whom it does not belong.
+func TestQuery(t *testing.T) {
+	t.Parallel()
+	const unavailable, internal = `{"error":{"details":[{"reason":"UNAVAILABLE"}]}}`, `{"error":{"details":[{"reason":"INTERNAL_ERROR"}]}}`
+	entry := func(challenge, source string) string {
+		return `{"result":{"challengeId":"` + challenge + `","sourceId":"` + source + `","since":"now","connectionInfo":"here"}}`
+	}
+	both := func(first, second faults.Outcome) []faults.Outcome { return []faults.Outcome{first, second} }
+	for name, answer := range map[string]struct {
+		lines  func(source string) string
+		broken bool
+		want   []faults.Outcome
+	}{
+		"none":            {func(string) string { return "" }, false, both(faults.Missing, faults.Missing)},
+		"one":             {func(s string) string { return entry("2", s) }, false, both(faults.Missing, faults.Done)},
+		"two":             {func(s string) string { return entry("2", s) + "\n" + entry("1", s) }, false, both(faults.Done, faults.Done)},
+		"one twice":       {func(s string) string { return entry("2", s) + entry("1", s) + entry("2", s) }, false, both(faults.Wrong, faults.Wrong)},
+		"somebody else's": {func(string) string { return entry("2", "x") }, false, both(faults.Wrong, faults.Wrong)},
+		"nobody's":        {func(s string) string { return entry("3", s) }, false, both(faults.Wrong, faults.Wrong)},
+		"not all of one":  {func(string) string { return `{"result":{"challengeId":"1"}}` }, false, both(faults.Wrong, faults.Wrong)},
+		"garbled":         {func(s string) string { return entry("2", s) + "{" }, false, both(faults.Wrong, faults.Wrong)},
+		"broken off":      {func(s string) string { return entry("2", s) + "{" }, true, both(faults.Unclear, faults.Done)},
+		"away":            {func(s string) string { return entry("2", s) + unavailable }, false, both(faults.Unclear, faults.Done)},
+		"away at once":    {func(string) string { return `{"details":[{"reason":"UNAVAILABLE"}]}` }, false, both(faults.Unclear, faults.Unclear)},
+		"a mistake":       {func(s string) string { return entry("2", s) + internal }, false, both(faults.Wrong, faults.Wrong)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				source := r.URL.Query().Get("sourceId")
+				if source == "" { // it is no query
+					_, _ = w.Write([]byte("{}"))
+					return
+				}
+				_, _ = w.Write([]byte(answer.lines(source)))
+				if answer.broken {
+					_ = http.NewResponseController(w).Flush()
+					panic(http.ErrAbortHandler)
+				}
+			}))
+			defer server.Close()
+			var got []faults.Outcome
+			for _, c := range faults.Drive(t.Context(), faults.Load{
+				URLs: []string{server.URL}, Challenges: []string{"1", "2"}, Clients: 1, Together: 1, Calls: 40, Began: time.Now(),
+			}) {
+				if c.Verb == faults.Query {
+					got = append(got, c.Outcome)
+				}
+			}
+			if len(got) == 0 || !slices.Equal(got, slices.Repeat(answer.want, len(got)/2)) {
+				t.Errorf("%v, want %v", got, answer.want)
+			}
+		})
 	}
 }
 

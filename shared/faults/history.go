@@ -7,7 +7,7 @@ package faults
 
 import "time"
 
-// A Verb is what a client asks about one instance.
+// A Verb is what a client asks.
 type Verb string
 
 // The verbs of instances.
@@ -16,6 +16,8 @@ const (
 	Retrieve Verb = "retrieve"
 	Renew    Verb = "renew"
 	Delete   Verb = "delete"
+	// Query asks for all instances of a source. It is a call for each challenge.
+	Query Verb = "query"
 )
 
 // An Outcome is what an answer says of what was done.

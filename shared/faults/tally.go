@@ -40,8 +40,12 @@ func (y *Tally) Note(t testing.TB, column *int, format string, args ...any) {
 // how long it took after each moment of mending.
 func (y *Tally) Count(t testing.TB, calls []Call, mending []time.Duration, late time.Duration) {
 	t.Helper()
-	y.Strikes, y.Calls = len(mending), len(calls)
-	for _, c := range calls {
+	y.Strikes, y.Calls = len(mending), 0
+	for n, c := range calls {
+		if n > 0 && c.Verb == Query && calls[n-1].Client == c.Client && calls[n-1].Began == c.Began {
+			continue // the same one, about another challenge
+		}
+		y.Calls++
 		if c.Outcome == Unclear {
 			y.Unclear++
 		}

@@ -23,7 +23,7 @@ func TestTally(t *testing.T) {
 		left, call(0, 22, 23, faults.Renew, faults.Done, "a"), // no matter that it left
 		call(1, 1, 9, faults.Retrieve, faults.Done, "a"),                                                   // begun before
 		call(1, 9, 10, faults.Delete, faults.Unclear, ""), call(1, 10, 13, faults.Delete, faults.Done, ""), // the longest
-		call(1, 18, 27, faults.Delete, faults.Unclear, ""),
+		call(1, 18, 27, faults.Query, faults.Unclear, ""), call(1, 18, 27, faults.Query, faults.Done, "a"), // one, about two challenges
 	}, []time.Duration{2 * time.Second, 10 * time.Second, 18 * time.Second, 30 * time.Second}, time.Minute)
 	var out strings.Builder
 	if err := faults.Print(&out, []faults.Tally{y}); err != nil {

@@ -61,7 +61,7 @@ func underFault(t *testing.T, what fault, seed uint64, y *faults.Tally) {
 	}, func(random *rand.Rand) (mend func()) {
 		meet()
 		mend = what.strike(f)
-		f.update()
+		f.update(what)
 		if mend == nil {
 			return nil
 		}

@@ -227,9 +227,13 @@ func (f *faultSite) refused(kind string) (times int64) {
 
 // update has all instances of a challenge be changed, whatever comes of it, unless
 // they are: whoever organizes an event waits for one update before the next.
-// Instances stay with their sources.
-func (f *faultSite) update() {
-	strategies := []string{"update_in_place", "blue_green"}
+// Instances stay with their sources: where deployments are made to fail none is
+// recreated, which may fail.
+func (f *faultSite) update(what fault) {
+	strategies := []string{"update_in_place", "blue_green", "recreate"}
+	if len(what.failing) > 0 {
+		strategies = strategies[:2]
+	}
 	body := map[string]any{
 		"additional": map[string]string{"round": strconv.Itoa(f.random.IntN(1000))}, "updateMask": "additional",
 		"updateStrategy": strategies[f.random.IntN(len(strategies))],
