@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
+	"github.com/mayfly-ctf/mayfly/shared/faults"
 	"github.com/mayfly-ctf/mayfly/shared/redis"
 	"github.com/mayfly-ctf/mayfly/shared/redis/redistest"
 )
@@ -54,8 +55,7 @@ func TestCrash(t *testing.T) {
 }
 
 func crash(t *testing.T, strike func(*server)) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := faults.Seed(t)
 	keys := redis.NewKey()
 	url := redistest.Start(t)
 	s := newServer(t, "REDIS_URL="+url, "MAYFLY_KEYS="+keys, "LOG_LEVEL=warn")
