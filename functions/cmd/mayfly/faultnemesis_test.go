@@ -23,6 +23,9 @@ type fault struct {
 	failing []string
 	// calm is between two strikes, beside what is random.
 	calm time.Duration
+	// around: it breaks what Mayfly needs, for as long as it is not mended. away: it
+	// takes Redis away, so that nothing else can be mended before.
+	around, away bool
 	// mixed: it may be anything, so that nothing certain comes of it.
 	mixed bool
 	// leaving: every other call is left by its caller.
@@ -55,39 +58,39 @@ func everyFault() []fault {
 		// A busy machine takes seconds to start a worker: one that never gets to do
 		// anything shows nothing.
 		{name: "workers killed", calm: 4 * time.Second, strike: killWorkers, met: func(f *faultSite) int64 { return f.killed }},
-		{name: "redis killed", strike: func(f *faultSite) func() { f.database.Kill(); return f.database.Restart }},
-		{name: "redis hangs for longer than a lease", strike: func(f *faultSite) func() {
+		{name: "redis killed", away: true, strike: func(f *faultSite) func() { f.database.Kill(); return f.database.Restart }},
+		{name: "redis hangs for longer than a lease", away: true, strike: func(f *faultSite) func() {
 			f.database.Pause()
 			<-time.After(heldUp) // how long it lasts
 			return f.database.Resume
 		}},
-		{name: "redis full", met: refused("OOM"), strike: func(f *faultSite) func() {
+		{name: "redis full", around: true, met: refused("OOM"), strike: func(f *faultSite) func() {
 			f.redis("CONFIG", "SET", "maxmemory", "1")
 			return func() { f.redis("CONFIG", "SET", "maxmemory", "0") }
 		}},
-		{name: "connections to redis cut", met: onTheLink, strike: func(f *faultSite) func() { f.link.cut(); return nil }},
-		{name: "redis slow", met: onTheLink, strike: func(f *faultSite) func() {
+		{name: "connections to redis cut", around: true, met: onTheLink, strike: func(f *faultSite) func() { f.link.cut(); return nil }},
+		{name: "redis slow", around: true, met: onTheLink, strike: func(f *faultSite) func() {
 			f.link.slow.Store(int64(100 * time.Millisecond))
 			return func() { f.link.slow.Store(0) }
 		}},
-		{name: "scripts flushed", met: refused("NOSCRIPT"), strike: func(f *faultSite) func() { f.redis("SCRIPT", "FLUSH"); return nil }},
-		{name: "registry away", met: atTheRegistry, failing: []string{"OCI_INTERACTION", deploymentFailed}, strike: func(f *faultSite) func() {
+		{name: "scripts flushed", around: true, met: refused("NOSCRIPT"), strike: func(f *faultSite) func() { f.redis("SCRIPT", "FLUSH"); return nil }},
+		{name: "registry away", around: true, met: atTheRegistry, failing: []string{"OCI_INTERACTION", deploymentFailed}, strike: func(f *faultSite) func() {
 			f.registry.away.Store(true)
 			f.restartEmpty(func(*server) {})
 			return func() { f.registry.away.Store(false) }
 		}},
-		{name: "registry damages content", met: atTheRegistry, failing: []string{"OCI_INTERACTION", deploymentFailed}, strike: func(f *faultSite) func() {
+		{name: "registry damages content", around: true, met: atTheRegistry, failing: []string{"OCI_INTERACTION", deploymentFailed}, strike: func(f *faultSite) func() {
 			f.registry.damaged.Store(true)
 			f.restartEmpty(func(*server) {})
 			return func() { f.registry.damaged.Store(false) }
 		}},
 		// Whose disk it is has to look: to callers it is internal.
-		{name: "disk of the cache full", failing: []string{"INTERNAL_ERROR", deploymentFailed}, disk: true, strike: func(f *faultSite) func() {
+		{name: "disk of the cache full", around: true, failing: []string{"INTERNAL_ERROR", deploymentFailed}, disk: true, strike: func(f *faultSite) func() {
 			s := f.restartEmpty(func(s *server) { fillCache(f.t, s) })
 			return func() { freeCache(f.t, s) }
 		}},
 		{name: "clocks apart", servers: 2, strike: clocksApart},
-		{name: "events lost, doubled and late", events: true, met: func(f *faultSite) int64 { return f.broker.count() }, strike: func(f *faultSite) func() {
+		{name: "events lost, doubled and late", around: true, events: true, met: func(f *faultSite) int64 { return f.broker.count() }, strike: func(f *faultSite) func() {
 			f.broker.set(true)
 			return func() { f.broker.set(false) }
 		}},
@@ -116,20 +119,38 @@ func (what fault) times(met []int64, calls []faults.Call) (n int) {
 	return n
 }
 
-// anyFault is any of them, one after the other.
+// anyFault is two of them at once: while something around Mayfly is broken it dies
+// or hangs itself, or Redis does.
 func anyFault(all []fault) fault {
 	mayMount := os.Geteuid() == 0
-	if !mayMount {
-		all = slices.DeleteFunc(slices.Clone(all), func(f fault) bool { return f.disk })
-	}
-	var failing []string
+	mixed := fault{name: "any of these", mixed: true, servers: 2, events: true, disk: mayMount, calm: 3 * time.Second}
+	var around, inside []fault
 	for _, f := range all {
-		failing = append(failing, f.failing...)
+		mixed.failing = append(mixed.failing, f.failing...)
+		switch {
+		case f.disk && !mayMount, f.leaving: // one in eight callers leaves in any case
+		case f.around:
+			around = append(around, f)
+		default:
+			inside = append(inside, f)
+		}
 	}
-	return fault{
-		name: "any of these", mixed: true, servers: 2, failing: failing, events: true, disk: mayMount,
-		strike: func(f *faultSite) func() { return all[f.random.IntN(len(all))].strike(f) },
+	mixed.strike = func(f *faultSite) (mend func()) {
+		one, other := around[f.random.IntN(len(around))], inside[f.random.IntN(len(inside))]
+		f.t.Logf("%v: %s, and %s", time.Since(f.began).Round(time.Millisecond), one.name, other.name)
+		mends := []func(){one.strike(f), other.strike(f)} // a server starts when all around it is well
+		if other.away {
+			slices.Reverse(mends)
+		}
+		return func() {
+			for _, mend := range mends {
+				if mend != nil {
+					mend()
+				}
+			}
+		}
 	}
+	return mixed
 }
 
 // restart ends a server; what mends that starts it again.
@@ -159,7 +180,7 @@ func holdUp(f *faultSite) func() {
 	s, other := f.servers[held], f.servers[1-held]
 	ok(f.t, s.cmd.Process.Signal(syscall.SIGSTOP))
 	<-time.After(heldUp) // how long it lasts, at least
-	other.Tick("/reconcile")
+	f.reconcile(other)
 	return func() { ok(f.t, s.cmd.Process.Signal(syscall.SIGCONT)) }
 }
 

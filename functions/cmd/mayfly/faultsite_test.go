@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -250,6 +251,14 @@ func (f *faultSite) update(what fault) {
 			f.t.Errorf("an update has not ended after %v", patience)
 		}
 	})
+}
+
+// reconcile has a server look at all, whatever comes of it while things are broken.
+func (f *faultSite) reconcile(s *server) {
+	cmd := exec.CommandContext(f.t.Context(), build(f.t, ".", programFlags()...), "reconcile", "--url", s.URL)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		f.t.Logf("reconcile: %v: %s", err, out)
+	}
 }
 
 // quiet waits until nobody is at work, and has one reconcile look at all.
