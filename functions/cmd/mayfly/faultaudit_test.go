@@ -3,11 +3,15 @@
 package main_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -41,62 +45,94 @@ func (r resource) part() string {
 	return ""
 }
 
-// audit compares what must agree when all is quiet: records, what runs, indexes,
-// leases and checkpoints.
+// A flaw is something that does not agree with something else.
+type flaw struct {
+	column *int // of a tally
+	what   string
+}
+
+// An audited site is one in which flaws are found.
+type audited struct {
+	*faultSite
+
+	y     *faults.Tally
+	flaws []flaw
+}
+
+func (a *audited) note(column *int, format string, args ...any) {
+	a.flaws = append(a.flaws, flaw{column, fmt.Sprintf(format, args...)})
+}
+
+// audit compares what must agree when all is quiet.
 func (f *faultSite) audit(y *faults.Tally) {
 	f.t.Helper()
+	for _, each := range f.flaws(y) {
+		y.Note(f.t, each.column, "%s", each.what)
+	}
+}
+
+// flaws are those of records, what runs, indexes, leases and checkpoints.
+func (f *faultSite) flaws(y *faults.Tally) []flaw {
+	f.t.Helper()
+	a := &audited{faultSite: f, y: y}
 	running := f.running()
 	for _, id := range f.challenges {
 		key := ctf.ChallengeKey{Tenant: ctf.DefaultTenant, ID: ctf.ChallengeID(id)}
 		held := map[ctf.SourceID]bool{}
+		var all []ctf.Instance
 		for entry, err := range f.store.All(f.t.Context(), key) {
 			ok(f.t, err)
+			all = append(all, entry.Instance)
 			identity := string(entry.Instance.Key.Identity)
 			h := holding{entry, running[identity]}
 			delete(running, identity)
-			f.look(h, held[entry.Instance.Source], y)
+			a.look(h, held[entry.Instance.Source])
 			held[entry.Instance.Source] = entry.Instance.Source != ""
-			f.lookUp(h, y)
-			f.unwind(h, y)
+			a.lookUp(h)
+			if !entry.Leased { // else it is a flaw already
+				a.unwind(h)
+			}
 		}
-		f.lookAround(key, y)
+		a.lookAround(key)
+		a.lookInside(key, all)
 	}
 	for identity, parts := range running {
-		y.Note(f.t, &y.Unrecorded, "%v of %s run without a record", parts, identity)
+		a.note(&y.Unrecorded, "%v of %s run without a record", parts, identity)
 	}
-	f.lookBehind(y)
+	a.lookBehind()
+	return a.flaws
 }
 
 // look compares a record with what runs.
-func (f *faultSite) look(h holding, second bool, y *faults.Tally) {
+func (a *audited) look(h holding, second bool) {
 	i := h.Instance
 	switch {
 	case i.State != ctf.Ready || h.Leased:
-		y.Note(f.t, &y.Stuck, "%s of %s is %s, leased %v: %s", i.Key.Identity, i.Source, i.State, h.Leased, i.Failure)
-	case len(h.parts) < f.parts:
-		y.Note(f.t, &y.Lost, "%s of %s does not run: of it are there %v", i.Key.Identity, i.Source, h.parts)
-	case len(h.parts) > f.parts:
-		y.Note(f.t, &y.Doubled, "%s of %s runs more than once: %v", i.Key.Identity, i.Source, h.parts)
+		a.note(&a.y.Stuck, "%s of %s is %s, leased %v: %s", i.Key.Identity, i.Source, i.State, h.Leased, i.Failure)
+	case len(h.parts) < a.parts:
+		a.note(&a.y.Lost, "%s of %s does not run: of it are there %v", i.Key.Identity, i.Source, h.parts)
+	case len(h.parts) > a.parts:
+		a.note(&a.y.Doubled, "%s of %s runs more than once: %v", i.Key.Identity, i.Source, h.parts)
 	case second:
-		y.Note(f.t, &y.Doubled, "%s has %s and another one", i.Source, i.Key.Identity)
+		a.note(&a.y.Doubled, "%s has %s and another one", i.Source, i.Key.Identity)
 	}
 }
 
-// lookUp finds a record by the indexes.
-func (f *faultSite) lookUp(h holding, y *faults.Tally) {
+// lookUp finds a record by the indexes across challenges.
+func (a *audited) lookUp(h holding) {
 	i := h.Instance
 	if i.Source != "" {
 		found := false
-		for other, err := range f.store.BySource(f.t.Context(), ctf.DefaultTenant, i.Source) {
-			ok(f.t, err)
+		for other, err := range a.store.BySource(a.t.Context(), ctf.DefaultTenant, i.Source) {
+			ok(a.t, err)
 			found = found || other.Key == i.Key
 		}
 		if !found {
-			y.Note(f.t, &y.Apart, "%s is not found by its source %s", i.Key.Identity, i.Source)
+			a.note(&a.y.Apart, "%s is not found by its source %s", i.Key.Identity, i.Source)
 		}
 	}
-	if i.Until != nil && !f.announced(i) {
-		y.Note(f.t, &y.Apart, "%s ends at %v, and nobody will look at it", i.Key.Identity, i.Until)
+	if i.Until != nil && !a.announced(i) {
+		a.note(&a.y.Apart, "%s ends at %v, and nobody will look at it", i.Key.Identity, i.Until)
 	}
 }
 
@@ -117,19 +153,21 @@ func (f *faultSite) announced(i ctf.Instance) bool {
 }
 
 // unwind compares the checkpoint with what runs.
-func (f *faultSite) unwind(h holding, y *faults.Tally) {
-	lease, err := f.store.Lease(f.t.Context(), h.Instance.Key)
-	ok(f.t, err)
+func (a *audited) unwind(h holding) {
+	lease, err := a.store.Lease(a.t.Context(), h.Instance.Key)
+	ok(a.t, err)
 	defer lease.Release()
-	work, err := lease.Load(f.t.Context())
-	ok(f.t, err)
+	work, err := lease.Load(a.t.Context())
+	ok(a.t, err)
 	var base struct {
 		Deployment struct {
 			PendingOperations []any `json:"pending_operations"`
 			Resources         []resource
 		}
 	}
-	ok(f.t, json.Unmarshal(work.Checkpoint.Base, &base))
+	if len(work.Checkpoint.Base) > 0 {
+		ok(a.t, json.Unmarshal(work.Checkpoint.Base, &base))
+	}
 	var parts []string
 	for _, r := range base.Deployment.Resources {
 		if part := r.part(); part != "" {
@@ -138,45 +176,118 @@ func (f *faultSite) unwind(h holding, y *faults.Tally) {
 	}
 	slices.Sort(parts)
 	if !slices.Equal(parts, h.parts) || len(base.Deployment.PendingOperations) > 0 || len(work.Checkpoint.Journal) > 0 {
-		y.Note(f.t, &y.Apart, "the checkpoint of %s knows %v and %d entries more, and %v run: %s", h.Instance.Key.Identity, parts,
+		a.note(&a.y.Apart, "the checkpoint of %s knows %v and %d entries more, and %v run: %s", h.Instance.Key.Identity, parts,
 			len(work.Checkpoint.Journal), h.parts, h.Instance.Failure)
 	}
 }
 
-// lookAround finds a challenge by the list of all, and its pool as it should be.
-func (f *faultSite) lookAround(key ctf.ChallengeKey, y *faults.Tally) {
-	found := false
-	for c, err := range f.store.Challenges(f.t.Context(), ctf.DefaultTenant) {
-		ok(f.t, err)
-		found = found || c.Key == key
-	}
-	if !found {
-		y.Note(f.t, &y.Apart, "the challenge %s is in no list", key.ID)
-	}
-	c, err := f.store.Challenge(f.t.Context(), key)
-	ok(f.t, err)
-	pooled := int64(0)
-	for entry, err := range f.store.All(f.t.Context(), key) {
-		ok(f.t, err)
-		if entry.Instance.Source == "" {
-			pooled++
+// lookAround finds a challenge by the list of all.
+func (a *audited) lookAround(key ctf.ChallengeKey) {
+	for c, err := range a.store.Challenges(a.t.Context(), ctf.DefaultTenant) {
+		ok(a.t, err)
+		if c.Key == key {
+			return
 		}
 	}
-	if pooled > c.Pool.Min {
-		y.Note(f.t, &y.Doubled, "the pool of %s holds %d, and should %d", key.ID, pooled, c.Pool.Min)
+	a.note(&a.y.Apart, "the challenge %s is in no list", key.ID)
+}
+
+// lookInside compares what a challenge itself knows of its instances, its pool
+// above all, with their records.
+func (a *audited) lookInside(key ctf.ChallengeKey, all []ctf.Instance) {
+	c, err := a.store.Challenge(a.t.Context(), key)
+	ok(a.t, err)
+	var ids, pooled, deleting, held []string
+	for _, i := range all {
+		id := string(i.Key.Identity)
+		ids = append(ids, id)
+		switch {
+		case i.State == ctf.Deleting:
+			deleting = append(deleting, id)
+		case i.Source == "":
+			pooled = append(pooled, id)
+		}
+		if i.Source != "" {
+			held = append(held, string(i.Source)+" has "+id)
+		}
+	}
+	prefix := a.prefix(key)
+	for _, list := range []struct {
+		of   string
+		want []string
+		read func(context.Context, string) *goredis.StringSliceCmd
+	}{
+		{"i", ids, a.client.SMembers},
+		{"q", pooled, a.client.SMembers},
+		{"p", pooled, func(ctx context.Context, name string) *goredis.StringSliceCmd {
+			return a.client.LRange(ctx, name, 0, -1)
+		}},
+		{"d", deleting, func(ctx context.Context, name string) *goredis.StringSliceCmd {
+			return a.client.ZRange(ctx, name, 0, -1)
+		}},
+	} {
+		got, err := list.read(a.t.Context(), prefix+list.of).Result()
+		ok(a.t, err)
+		a.compare("the list "+list.of+" of "+string(key.ID), got, list.want)
+	}
+	holders, err := a.client.HGetAll(a.t.Context(), prefix+"s").Result()
+	ok(a.t, err)
+	var got []string
+	for source, id := range holders {
+		got = append(got, source+" has "+id)
+	}
+	a.compare("the sources of "+string(key.ID), got, held)
+	switch n := int64(len(pooled)); {
+	case n > c.Pool.Min:
+		a.note(&a.y.Doubled, "the pool of %s holds %d, and should %d", key.ID, n, c.Pool.Min)
+	case n < c.Pool.Min && !a.rests(prefix):
+		a.note(&a.y.Apart, "the pool of %s holds %d, and should %d", key.ID, n, c.Pool.Min)
 	}
 }
 
+func (a *audited) compare(what string, got, want []string) {
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		a.note(&a.y.Apart, "%s: %v, and on record are %v", what, got, want)
+	}
+}
+
+// prefix is that of the keys of a challenge.
+func (f *faultSite) prefix(key ctf.ChallengeKey) string {
+	for _, name := range f.keys("mayfly:{*}:c") {
+		id, err := f.client.HGet(f.t.Context(), name, "id").Result()
+		ok(f.t, err)
+		if id == string(key.ID) {
+			return strings.TrimSuffix(name, "c")
+		}
+	}
+	f.t.Fatalf("there is no challenge %s", key.ID)
+	return ""
+}
+
+// rests tells whether a pool is left alone because one of its deployments failed.
+func (f *faultSite) rests(prefix string) bool {
+	text, err := f.client.HGet(f.t.Context(), prefix+"c", "pool_rests_until").Result()
+	if errors.Is(err, goredis.Nil) || text == "" {
+		return false
+	}
+	ok(f.t, err)
+	until, err := strconv.ParseFloat(text, 64)
+	ok(f.t, err)
+	return until > float64(time.Now().Unix())
+}
+
 // lookBehind finds what is left of instances that have no record.
-func (f *faultSite) lookBehind(y *faults.Tally) {
+func (a *audited) lookBehind() {
 	recorded := map[string]bool{}
-	for _, key := range f.keys("mayfly:{*}:i:*") {
+	for _, key := range a.keys("mayfly:{*}:i:*") {
 		recorded[strings.Replace(key, "}:i:", "}:", 1)] = true
 	}
 	for _, kind := range []string{"x", "j", "l"} {
-		for _, key := range f.keys("mayfly:{*}:" + kind + ":*") {
+		for _, key := range a.keys("mayfly:{*}:" + kind + ":*") {
 			if !recorded[strings.Replace(key, "}:"+kind+":", "}:", 1)] {
-				y.Note(f.t, &y.Apart, "%s has no record", key)
+				a.note(&a.y.Apart, "%s has no record", key)
 			}
 		}
 	}
