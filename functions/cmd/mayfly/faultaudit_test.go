@@ -296,7 +296,7 @@ func (a *audited) lookBehind() {
 // clear removes all challenges, after which nothing may be left.
 func (f *faultSite) clear(y *faults.Tally) {
 	f.t.Helper()
-	for _, id := range f.challenges {
+	for _, id := range append(slices.Clone(f.challenges), mortal) {
 		f.servers[0].Must(http.MethodDelete, "/challenge/"+id, nil)
 	}
 	for _, s := range f.servers {

@@ -179,8 +179,8 @@ func holdUp(f *faultSite) func() {
 	held := f.random.IntN(2)
 	s, other := f.servers[held], f.servers[1-held]
 	ok(f.t, s.cmd.Process.Signal(syscall.SIGSTOP))
-	<-time.After(heldUp) // how long it lasts, at least
-	f.reconcile(other)
+	<-time.After(heldUp)                        // how long it lasts, at least
+	_ = wake(f.t.Context(), other, "reconcile") // something else may be broken, too
 	return func() { ok(f.t, s.cmd.Process.Signal(syscall.SIGCONT)) }
 }
 

@@ -55,9 +55,11 @@ func underFault(t *testing.T, what fault, seed uint64, y *faults.Tally) {
 			met = append(met, int64(len(met)))
 		}
 	}
+	stop := f.live(y)
+	defer stop()
 	least := int64(faultStrikes)
 	if what.mixed {
-		least *= 3 // for there are many pairs
+		least *= 2 // for there are many pairs
 	}
 	calls, mending := faults.Break(t.Context(), load, least, func(random *rand.Rand) time.Duration {
 		f.random = random
@@ -76,6 +78,7 @@ func underFault(t *testing.T, what fault, seed uint64, y *faults.Tally) {
 		<-time.After(lasts)
 		return mend
 	})
+	stop()
 	meet()
 	history := faults.History{Calls: calls}
 	y.Count(t, history.Calls, mending, late)
@@ -86,6 +89,7 @@ func underFault(t *testing.T, what fault, seed uint64, y *faults.Tally) {
 		t.Errorf("no deployment failed: %s breaks nothing", what.name)
 	}
 	history.Quiet, history.Deaths = f.quiet(), f.deaths
+	f.expired(y)
 	f.audit(y) // before anybody asks, for a delete would clean up what is stuck
 	history.Calls = append(history.Calls, faults.Ask(t.Context(), load, history.Calls)...)
 	for _, m := range faults.Check(history) {

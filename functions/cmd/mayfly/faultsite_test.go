@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -97,6 +96,7 @@ func newFaultSite(t *testing.T, what fault, seed uint64) *faultSite {
 		f.start(s)
 	}
 	reference := pushTo(t, f.registry.address, "service:1", files)
+	f.servers[0].Must(http.MethodPost, "/challenge", map[string]any{"id": mortal, "scenario": reference, "timeout": lifetime.String()})
 	for n, id := range f.challenges { // the second one has a pool
 		f.servers[0].Must(http.MethodPost, "/challenge", map[string]any{"id": id, "scenario": reference, "timeout": "3600s", "min": n, "max": 0})
 	}
@@ -251,14 +251,6 @@ func (f *faultSite) update(what fault) {
 			f.t.Errorf("an update has not ended after %v", patience)
 		}
 	})
-}
-
-// reconcile has a server look at all, whatever comes of it while things are broken.
-func (f *faultSite) reconcile(s *server) {
-	cmd := exec.CommandContext(f.t.Context(), build(f.t, ".", programFlags()...), "reconcile", "--url", s.URL)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		f.t.Logf("reconcile: %v: %s", err, out)
-	}
 }
 
 // quiet waits until nobody is at work, and has one reconcile look at all.
