@@ -3,6 +3,7 @@ package faults_test
 import (
 	"cmp"
 	"context"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -189,5 +190,43 @@ func TestSeed(t *testing.T) {
 		if both := min(both, len(others[client])); gocmp.Equal(answered[client][:both], others[client][:both]) {
 			t.Errorf("client %d chose the same by another seed", client)
 		}
+	}
+}
+
+// TestBreak: what the nth strike chooses by is the same however much was chosen
+// before, and recovery counts from before it is mended.
+func TestBreak(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) }))
+	defer server.Close()
+	const least = 3
+	drawn := func(seed uint64, more int) (all []uint64) {
+		began := time.Now()
+		var mended []time.Duration
+		_, mending := faults.Break(t.Context(), faults.Load{
+			URLs: []string{server.URL}, Challenges: []string{"1"}, Clients: 1, Together: 1, Seed: seed, Began: began,
+		}, least, func(r *rand.Rand) time.Duration { return time.Duration(r.IntN(1 + more)) }, func(r *rand.Rand) func() {
+			all = append(all, r.Uint64())
+			for range more {
+				r.Uint64()
+			}
+			return func() { mended = append(mended, time.Since(began)) }
+		})
+		if len(mending) < least || len(mended) != len(mending) {
+			t.Errorf("%d strikes, %d mended", len(mending), len(mended))
+		}
+		for n := range mended {
+			if mending[n] > mended[n] {
+				t.Errorf("mended at %v, and from %v on", mended[n], mending[n])
+			}
+		}
+		return all[:least]
+	}
+	few, many := drawn(1, 0), drawn(1, 9)
+	if d := gocmp.Diff(few, many); d != "" {
+		t.Error(d)
+	}
+	if others := drawn(2, 0); gocmp.Equal(few, others) || few[0] == few[1] {
+		t.Errorf("nothing is random: %v, %v", few, others)
 	}
 }

@@ -20,7 +20,7 @@ type Tally struct {
 	// Lost are instances on record that do not run, Doubled those of which there
 	// is one too many, and Unrecorded what runs without a record.
 	Lost, Doubled, Unrecorded int
-	// Apart are indexes, leases and checkpoints that do not agree with records.
+	// Apart are indexes, pools, leases and checkpoints that do not agree with records.
 	Apart int
 	// Stuck are calls that took too long, and records that come to no end.
 	Stuck int
