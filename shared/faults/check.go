@@ -81,8 +81,10 @@ func (h History) explain(calls []Call) string {
 	if n := slices.IndexFunc(calls, func(c Call) bool { return c.Outcome == Wrong }); n >= 0 {
 		return "the answer to " + string(calls[n].Verb) + " is never right: " + calls[n].Answer
 	}
-	unclear := func(c Call) bool { return c.Outcome == Unclear || c.Outcome == Refused }
-	if n := slices.IndexFunc(calls, func(c Call) bool { return unclear(c) && h.Quiet > 0 && c.Began >= h.Quiet }); n >= 0 {
+	late := func(c Call) bool {
+		return h.Quiet > 0 && c.Began >= h.Quiet && (c.Outcome == Unclear || c.Outcome == Refused)
+	}
+	if n := slices.IndexFunc(calls, late); n >= 0 {
 		return string(calls[n].Verb) + " has no clear answer although all is quiet: " + calls[n].Answer
 	}
 	steps, classes := h.operations(calls)
