@@ -127,11 +127,11 @@ func anyFault(all []fault) fault {
 	mixed := fault{name: "any of these", mixed: true, servers: 2, events: true, disk: mayMount, calm: 3 * time.Second}
 	var around, inside []fault
 	for _, f := range all {
-		mixed.failing = append(mixed.failing, f.failing...)
 		switch {
 		case f.disk && !mayMount, f.leaving: // one in eight callers leaves in any case
 		case f.around:
 			around = append(around, f)
+			mixed.failing = append(mixed.failing, f.failing...)
 		default:
 			inside = append(inside, f)
 		}
