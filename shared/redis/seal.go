@@ -132,11 +132,11 @@ func (s *Store) unpack(packed string, key ctf.InstanceKey, field string) ([]byte
 	}
 	compressed, err := s.keys.Open([]byte(packed), place(key, field))
 	if err != nil {
-		return nil, fmt.Errorf("read the %s of instance %s: %w", field, key.Identity, err)
+		return nil, fmt.Errorf("%w: the %s of instance %s: %w", ctf.ErrUnreadable, field, key.Identity, err)
 	}
 	plain, err := s.decoder.DecodeAll(compressed, []byte{})
 	if err != nil {
-		return nil, fmt.Errorf("read the %s of instance %s: %w", field, key.Identity, err)
+		return nil, fmt.Errorf("%w: the %s of instance %s: %w", ctf.ErrUnreadable, field, key.Identity, err)
 	}
 	return plain, nil
 }
