@@ -18,7 +18,7 @@ import (
 )
 
 // onEach runs f on every server.
-func (e env) onEach(t *testing.T, f func(ctx context.Context, c *goredis.Client) error) {
+func (e env) onEach(t testing.TB, f func(ctx context.Context, c *goredis.Client) error) {
 	t.Helper()
 	if cluster, ok := e.raw.(*goredis.ClusterClient); ok {
 		var mu sync.Mutex
@@ -32,7 +32,7 @@ func (e env) onEach(t *testing.T, f func(ctx context.Context, c *goredis.Client)
 	check(t, f(t.Context(), e.raw.(*goredis.Client)))
 }
 
-func (e env) allKeys(t *testing.T) []string {
+func (e env) allKeys(t testing.TB) []string {
 	t.Helper()
 	var all []string
 	e.onEach(t, func(ctx context.Context, c *goredis.Client) error {

@@ -1,0 +1,225 @@
+package redis_test
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
+	"github.com/mayfly-ctf/mayfly/shared/redis/redistest"
+)
+
+// drained returns the last error of a sequence that goes on after errors.
+func drained[T any](sequence iter.Seq2[T, error]) (failed error) {
+	for _, err := range sequence {
+		if err != nil {
+			failed = err
+		}
+	}
+	return failed
+}
+
+// A request is one thing that is asked of a store.
+type request = func(context.Context, ctf.ChallengeKey, ctf.Identity) error
+
+// steps are asked of a store that has damaged records. The source "team" has an
+// instance of the challenge, whose identity is given. One store is ahead of time.
+func (e env) steps(late env) []request {
+	reserve := func(source ctf.SourceID, ready bool) request {
+		return func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {
+			_, err := e.store.Reserve(ctx, ctf.ReserveRequest{Challenge: c, Source: source, ReadyOnly: ready})
+			return err
+		}
+	}
+	update := func(change ctf.ChallengeChange) request {
+		return func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {
+			_, err := e.store.UpdateChallenge(ctx, c, change)
+			return err
+		}
+	}
+	return []request{
+		reserve("team", false), reserve("newcomer", false), reserve("newcomer", true), reserve("leaver", false),
+		update(ctf.ChallengeChange{SetTimeout: true, Timeout: new(time.Minute)}), update(newDigest(ctf.BlueGreen)),
+		update(ctf.ChallengeChange{SetMin: true, SetMax: true}),
+		func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {
+			_, err := e.store.Instance(ctx, c, "team")
+			return err
+		},
+		func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {
+			_, err := e.store.Renew(ctx, c, "team")
+			return err
+		},
+		func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {
+			_, _, err := e.store.DeleteInstance(ctx, c, "team")
+			return err
+		},
+		func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {
+			_, _, err := e.store.DeleteChallenge(ctx, c)
+			return err
+		},
+		func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {
+			_, err := e.store.RemoveChallenge(ctx, c)
+			return err
+		},
+		func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {
+			_, _, err := e.store.ReservePooled(ctx, c)
+			return err
+		},
+		func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {
+			return errors.Join(drained(e.store.BySource(ctx, tenant, "team")), drained(e.store.Claimed(ctx, c)),
+				drained(e.store.All(ctx, c)), drained(e.store.Challenges(ctx, tenant)))
+		},
+		func(ctx context.Context, _ ctf.ChallengeKey, _ ctf.Identity) error {
+			return drained(late.store.Due(ctx))
+		},
+		func(ctx context.Context, _ ctf.ChallengeKey, _ ctf.Identity) error {
+			return drained(e.store.Snapshots(ctx))
+		},
+		func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {
+			return e.store.RepairIndexes(ctx, c)
+		},
+		func(ctx context.Context, c ctf.ChallengeKey, id ctf.Identity) error {
+			l, err := e.store.Lease(ctx, ctf.InstanceKey{Challenge: c, Identity: id})
+			if err != nil {
+				return err
+			}
+			defer l.Release()
+			w, err := l.Load(ctx)
+			if err != nil {
+				return err
+			}
+			w.Instance.State = ctf.Updating
+			if _, err := l.Deployed(ctx, w, result(id)); err != nil {
+				return err
+			}
+			return l.Abandon(ctx, ctf.Failed, "it failed")
+		},
+	}
+}
+
+// FuzzDamage puts anything into a field of a record, and takes a step. What comes
+// of it is a result or an error that is typed, and the step stays within its challenge.
+func FuzzDamage(f *testing.F) {
+	e := newEnv(f, redistest.Start(f))
+	late := e
+	late.store = open(f, e.url, e.keys, 0)
+	late.store.Shift(2 * time.Hour)
+	c, team, restore := e.populated(f)
+	steps := e.steps(late)
+	mine, others := e.allRecords(f, c)
+	before := e.records(f, slices.Concat(mine, others))
+	for step := range steps {
+		f.Add(byte(step), byte(0), byte(step), "")
+		f.Add(byte(step), byte(1), byte(2*step), "x")
+		f.Add(byte(step), byte(2), byte(3*step), "-1")
+	}
+	f.Add(byte(8), byte(0), byte(9), "1.5")
+	f.Add(byte(14), byte(1), byte(4), "99999999999999999999.000000000")
+	f.Fuzz(func(t *testing.T, step, record, field byte, value string) {
+		damaged := mine[int(record)%len(mine)]
+		names := slices.Sorted(maps.Keys(before[damaged]))
+		name := names[int(field)%len(names)]
+		_, err := e.raw.Pipelined(t.Context(), func(p goredis.Pipeliner) error {
+			restore(p)
+			p.HSet(t.Context(), damaged, name, value)
+			return nil
+		})
+		check(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), patient)
+		defer cancel()
+		err = steps[int(step)%len(steps)](ctx, c, team)
+		typed, ok := errors.AsType[*ctf.Error](err)
+		switch {
+		case err == nil, errors.Is(err, ctf.ErrUnreadable), ok && typed.Kind != ctf.Internal,
+			errors.Is(err, ctf.ErrNoneReady), errors.Is(err, ctf.ErrSuperseded), errors.Is(err, ctf.ErrLeaseLost):
+		default:
+			t.Errorf("step %d with %s=%q of %s: %v", step, name, value, damaged, err)
+		}
+		after := e.records(t, slices.Concat(mine, others))
+		for _, k := range others {
+			if d := cmp.Diff(before[k], after[k]); d != "" {
+				t.Errorf("step %d with %s=%q of %s changed another challenge:\n%s", step, name, value, damaged, d)
+			}
+		}
+	})
+}
+
+// allRecords returns where the records of a challenge are, and where those of
+// others. What was found is of use to the next run if they come in the same order.
+func (e env) allRecords(t testing.TB, c ctf.ChallengeKey) (mine, others []string) {
+	t.Helper()
+	all := slices.DeleteFunc(e.allKeys(t), func(k string) bool { return !strings.HasSuffix(k, "}:c") && !strings.Contains(k, "}:i:") })
+	found := e.records(t, all)
+	slices.SortFunc(all, func(a, b string) int {
+		return strings.Compare(found[a]["source"]+found[a]["state"], found[b]["source"]+found[b]["state"])
+	})
+	for _, k := range all {
+		if strings.HasSuffix(k, "}:c") && found[k]["id"] == string(c.ID) {
+			prefix := strings.TrimSuffix(k, "c")
+			for _, k := range all {
+				if strings.HasPrefix(k, prefix) {
+					mine = append(mine, k)
+				} else {
+					others = append(others, k)
+				}
+			}
+		}
+	}
+	return mine, others
+}
+
+// populated makes two challenges, each with instances in several states, and
+// returns one of them, what "team" has of it, and what makes all anew.
+func (e env) populated(f *testing.F) (ctf.ChallengeKey, ctf.Identity, func(goredis.Pipeliner)) {
+	f.Helper()
+	var team ctf.Identity
+	c, other := newChallenge("c"), newChallenge("other")
+	c.Timeout = new(time.Hour) // so that it is due, and the other is not
+	for _, c := range []ctf.Challenge{other, c} {
+		c.Until, c.Pool = new(time.Now().Add(24*time.Hour)), ctf.Pool{Min: 3, Max: 9}
+		e.create(f, c)
+		team = e.started(f, c.Key, "team").Key.Identity
+		e.reserve(f, c.Key, "beginner")
+		e.started(f, c.Key, "leaver")
+		_, _, err := e.store.DeleteInstance(f.Context(), c.Key, "leaver")
+		check(f, err)
+		e.deploy(f, c.Key, e.pooled(f, c.Key))
+		e.pooled(f, c.Key)
+	}
+	dumps := map[string]string{}
+	for _, k := range e.allKeys(f) {
+		dumps[k] = e.raw.Dump(f.Context(), k).Val()
+	}
+	return c.Key, team, func(p goredis.Pipeliner) {
+		p.FlushAll(context.Background())
+		for k, dump := range dumps {
+			p.Restore(context.Background(), k, 0, dump)
+		}
+	}
+}
+
+// records returns what Redis holds at these keys.
+func (e env) records(t testing.TB, keys []string) map[string]map[string]string {
+	t.Helper()
+	reads := map[string]*goredis.MapStringStringCmd{}
+	_, err := e.raw.Pipelined(t.Context(), func(p goredis.Pipeliner) error {
+		for _, k := range keys {
+			reads[k] = p.HGetAll(t.Context(), k)
+		}
+		return nil
+	})
+	check(t, err)
+	found := map[string]map[string]string{}
+	for k, read := range reads {
+		found[k] = read.Val()
+	}
+	return found
+}
