@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -230,7 +231,8 @@ func (c *Cluster) lookUp(ctx context.Context, gvk schema.GroupVersionKind) (kind
 		}
 	}
 	for _, r := range list.Resources {
-		if r.Kind == gvk.Kind && !strings.Contains(r.Name, "/") {
+		// Others are parts of objects, as deployments/scale, or lead elsewhere in a path.
+		if r.Kind == gvk.Kind && len(validation.IsDNS1035Label(r.Name)) == 0 {
 			k := kind{GroupVersionKind: gvk, plural: r.Name, namespaced: r.Namespaced, custom: true}
 			c.mu.Lock()
 			defer c.mu.Unlock()

@@ -60,7 +60,11 @@ func statusOf(k kind, live *unstructured.Unstructured) (standing, error) {
 	case "PersistentVolumeClaim", "autoscaling/HorizontalPodAutoscaler":
 		return standing{state: works}, nil // bound, or in use, only with a pod that comes later
 	case "Service":
-		return serviceStatus(live)
+		s, err := serviceStatus(live)
+		if err != nil {
+			return standing{}, fmt.Errorf("understand the status of %s: %w", describe(live), err)
+		}
+		return s, nil
 	}
 	if live.GetAnnotations()[annotationSkip] == "true" {
 		return standing{state: works}, nil
