@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 	"strconv"
 	"strings"
@@ -16,6 +17,8 @@ import (
 const (
 	arMagic  = "!<arch>\n"
 	arHeader = 60 // bytes before each member
+
+	maxUnpacked = 64 << 20 // bytes of all files of a package
 )
 
 // unpack returns the files of a Debian package: an ar archive whose member
@@ -29,27 +32,44 @@ func unpack(deb []byte) ([]File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data.tar.xz: %w", err)
 	}
+	files, err := entries(plain)
+	if err != nil {
+		return nil, fmt.Errorf("data.tar.xz: %w", err)
+	}
+	return files, nil
+}
+
+// entries returns what is in a tar archive.
+func entries(archive io.Reader) ([]File, error) {
 	var files []File
-	for r := tar.NewReader(plain); ; {
+	left := int64(maxUnpacked)
+	for r := tar.NewReader(archive); ; {
 		header, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			return files, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("data.tar.xz: %w", err)
+			return nil, err
 		}
-		f := File{Name: strings.TrimPrefix(path.Clean(header.Name), "/"), Mode: header.Mode & 0o7777}
+		f := File{Name: path.Clean(strings.TrimLeft(header.Name, "/")), Mode: header.Mode & 0o7777}
+		if !fs.ValidPath(f.Name) {
+			return nil, fmt.Errorf("%q lies outside", header.Name)
+		}
+		// A sparse file is as long as its header says, however little is stored.
+		if left -= header.Size; left < 0 {
+			return nil, fmt.Errorf("it unpacks to more than %d bytes", maxUnpacked)
+		}
 		switch header.Typeflag {
 		case tar.TypeReg:
 			if f.Content, err = io.ReadAll(r); err != nil {
-				return nil, fmt.Errorf("data.tar.xz: %s: %w", f.Name, err)
+				return nil, fmt.Errorf("%s: %w", f.Name, err)
 			}
 		case tar.TypeSymlink:
 			f.Link = header.Linkname
 		case tar.TypeDir:
 			f.Directory = true
 		default:
-			return nil, fmt.Errorf("data.tar.xz: %s is of an unknown type %q", f.Name, header.Typeflag)
+			return nil, fmt.Errorf("%s is of an unknown type %q", f.Name, header.Typeflag)
 		}
 		files = append(files, f)
 	}
