@@ -69,7 +69,7 @@ func statusOf(k kind, live *unstructured.Unstructured) (standing, error) {
 	if live.GetAnnotations()[annotationSkip] == "true" {
 		return standing{state: works}, nil
 	}
-	result, err := status.Compute(live)
+	result, err := compute(live)
 	if err != nil {
 		return standing{}, fmt.Errorf("understand the status of %s: %w", describe(live), err)
 	}
@@ -80,6 +80,17 @@ func statusOf(k kind, live *unstructured.Unstructured) (standing, error) {
 		return standing{state: broken, message: result.Message}, nil
 	}
 	return standing{message: result.Message}, nil
+}
+
+// compute is what kstatus says, which panics on some of what it does not expect.
+// The worker outlives that, to record what it did.
+func compute(live *unstructured.Unstructured) (result *status.Result, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			result, err = nil, fmt.Errorf("it is none that is known: %v", r)
+		}
+	}()
+	return status.Compute(live)
 }
 
 // waitedFor looks for the condition that the object's author wants.
