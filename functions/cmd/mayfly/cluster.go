@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"k8s.io/client-go/dynamic"
@@ -105,7 +106,7 @@ func (c *cluster) log(ctx context.Context, namespace, pod string, query url.Valu
 		var said struct {
 			Message string `json:"message"`
 		}
-		if err := json.NewDecoder(response.Body).Decode(&said); err != nil {
+		if err := json.NewDecoder(response.Body).Decode(&said); err != nil || strings.TrimSpace(said.Message) == "" {
 			return nil, errors.New(response.Status)
 		}
 		return nil, errors.New(said.Message)
