@@ -30,7 +30,7 @@ local function lease_key(id) return prefix .. "l:" .. id end
 -- count forward even when the seconds are negative. A number would lose digits.
 
 local function split(t)
-  local s, n = string.match(t, "^(-?%d+)%.(%d+)$")
+  local s, n = string.match(t, "^(%-?%d+)%.(%d+)$")
   return tonumber(s), tonumber(n)
 end
 
@@ -69,6 +69,21 @@ local function stale() return before(add(arg.hint, "25.000000000"), now) end
 
 local blank = { __index = function() return "" end }
 
+-- What scripts count with. A record in which it is something else ends the script
+-- before anything is written, see read.
+local numbers, instants = { "revision", "generation", "attempts", "min", "max" }, { "ends_at", "timeout", "pool_rests_until" }
+
+local function check(key, record)
+  local function damaged(name) error("DAMAGED " .. key .. ": " .. name) end
+  for _, name in ipairs(numbers) do
+    local value = rawget(record, name)
+    if value and string.format("%d", tonumber(value) or 0) ~= value then damaged(name) end
+  end
+  for _, name in ipairs(instants) do
+    if record[name] ~= "" and not split(record[name]) then damaged(name) end
+  end
+end
+
 local function read(key)
   local flat = redis.call("HGETALL", key)
   if #flat == 0 then return nil end
@@ -76,6 +91,7 @@ local function read(key)
   for n = 1, #flat, 2 do record[flat[n]] = flat[n + 1] end
   -- Call it before anything is written: it ends the script.
   if (tonumber(record.schema) or 0) > schema then error("NEWERSCHEMA " .. key) end
+  check(key, record)
   return record
 end
 
