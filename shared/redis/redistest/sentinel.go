@@ -40,6 +40,11 @@ func Sentinel(t testing.TB, replicas int, args ...string) Watched {
 		"sentinel failover-timeout store 3000",
 	}, "\n")), 0o600))
 	sentinel := New(t, config, "--sentinel")
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("sentinel: %s", sentinel.log())
+		}
+	})
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	client := redis.NewSentinelClient(&redis.Options{Addr: sentinel.address()})
