@@ -232,7 +232,7 @@ func TestUpdateMends(t *testing.T) {
 					if p.Scenario.Digest != "two" {
 						return nil
 					}
-					return cmp.Or(gate.wait(ctx), error(errMistake))
+					return cmp.Or(gate.wait(ctx), errMistake)
 				}, nil)
 				s.update("two", first)
 				working := s.settling(t.Context(), key)
