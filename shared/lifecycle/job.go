@@ -92,7 +92,8 @@ func (j job) recreate(ctx context.Context) error {
 	if err := j.lease.Journal(ctf.Updating).Rebase(ctx, nil); err != nil {
 		return fmt.Errorf("clear the checkpoint: %w", err)
 	}
-	return j.up(ctx, ctf.Checkpoint{}, ctf.Failed)
+	j.Checkpoint = ctf.Checkpoint{}
+	return j.up(ctx, j.Checkpoint, ctf.Failed)
 }
 
 // clear destroys what a failed instance has left. Should that fail too, the record
@@ -162,11 +163,23 @@ func (j job) fail(ctx, held context.Context, state ctf.State, err error) error {
 	switch {
 	case errors.Is(err, ctf.ErrSuperseded), errors.Is(err, ctf.ErrLeaseLost), ctx.Err() != nil:
 		return err
-	case isAway(err) && (!j.last || j.Instance.State == ctf.Updating):
+	case isAway(err) && (!j.last || j.Instance.State == ctf.Updating), j.begun() && !isMistake(err):
 		return err // it is no fault of the scenario, and somebody holds the instance: reconcile tries again
 	default:
 		return j.abandon(ctx, state, err)
 	}
+}
+
+// begun tells whether an update has changed what is deployed, so that it can't stay
+// what it was.
+func (j job) begun() bool {
+	return j.Instance.State == ctf.Updating && (len(j.Checkpoint.Journal) > 0 || j.Checkpoint.IsEmpty())
+}
+
+// isMistake tells whether a scenario itself is to blame.
+func isMistake(err error) bool {
+	reason := ctf.ReasonOf(err)
+	return reason == ctf.ReasonDeploymentFailed || reason == ctf.ReasonScenarioMismatch || reason == ctf.ReasonScenarioPreprocess
 }
 
 func (j job) abandon(ctx context.Context, state ctf.State, err error) error {

@@ -72,6 +72,8 @@ type Outcome struct {
 	Gone bool
 	// Destroyed: it was this call that destroyed it.
 	Destroyed bool
+	// Overtaken: this call lost its lease to another one, which was at work too.
+	Overtaken bool
 }
 
 // Settle brings an instance to where its record asks, waiting for its lease
@@ -186,7 +188,7 @@ func (u unrecorded) Deadline() time.Time                { return u.deadline }
 func (l *Lifecycle) settle(ctx, waiting context.Context, turn *Turn, key ctf.InstanceKey) (Outcome, error) {
 	for losses := 0; ; losses++ {
 		outcome, err := l.settleOnce(ctx, waiting, turn, key)
-		if !errors.Is(err, ctf.ErrLeaseLost) {
+		if outcome.Overtaken = losses > 0; !errors.Is(err, ctf.ErrLeaseLost) {
 			return outcome, err
 		}
 		if losses == retries {

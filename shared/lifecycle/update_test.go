@@ -3,6 +3,7 @@ package lifecycle_test
 import (
 	"cmp"
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -58,6 +59,53 @@ func TestFailedUpdate(t *testing.T) {
 			}
 			s.wantOnly("two")
 		})
+	}
+}
+
+// An update that has begun and can't go on, through no fault of its scenario, is
+// not given up: what is deployed is neither the old one nor the new one.
+func TestUpdateThatCannotGoOn(t *testing.T) {
+	t.Parallel()
+	away := ctf.RegistryUnreachable("registry/two", errors.New("it is away"))
+	for _, strategy := range []ctf.Strategy{ctf.InPlace, ctf.Recreate} {
+		t.Run(string(strategy), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, time.Minute)
+			key := s.started()
+			s.update("two", strategy)
+			s.machine.script(failUp(errDied), nil)
+			_, err := s.Settle(t.Context(), key)
+			wantReason(t, err, ctf.ReasonUnavailable)
+			s.machine.script(failUp(away), nil)
+			for range 2 {
+				outcome, err := s.Settle(t.Context(), key)
+				wantReason(t, err, ctf.ReasonOCIInteraction)
+				if outcome.Instance.State != ctf.Updating {
+					t.Fatalf("it is %s", outcome.Instance.State)
+				}
+			}
+			s.machine.script(nil, nil)
+			_, err = s.Settle(t.Context(), key)
+			check(t, err)
+			s.wantOnly("two")
+		})
+	}
+}
+
+// The registry is away when nothing is left of what a recreate makes anew.
+func TestRecreateThatCannotGoOn(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, time.Minute)
+	key := s.started()
+	s.update("two", ctf.Recreate)
+	s.machine.script(failUp(ctf.RegistryUnreachable("registry/two", errors.New("it is away"))), nil)
+	_, err := s.Settle(t.Context(), key)
+	wantReason(t, err, ctf.ReasonOCIInteraction)
+	s.machine.script(nil, nil)
+	_, err = s.Settle(t.Context(), key)
+	check(t, err)
+	if now := s.wantOnly("two"); now.Key != key {
+		t.Errorf("its source has %s now", now.Key.Identity)
 	}
 }
 
