@@ -61,7 +61,7 @@ func (f *Function) Handle(
 		case err != nil:
 			return nil, explain(err)
 		case !reserved.Attached:
-			return f.follow(ctx, reserved)
+			return f.follow(ctx, reserved, outcome)
 		}
 	}
 	return nil, ctf.DeploymentFailed("the instance that this request was waiting for could not be deployed", nil)
@@ -92,10 +92,16 @@ func (f *Function) reserve(ctx context.Context, wanted ctf.ReserveRequest) (ctf.
 
 // follow answers where the instance is by now that was deployed and is gone: a
 // blue-green update replaces it by another identity, which is the source's own
-// as well.
-func (f *Function) follow(ctx context.Context, reserved ctf.Reservation) (*instancev1.Instance, error) {
+// as well. Where somebody else took the work over and destroyed it, he may have had
+// another reason than that it was deleted: his own try to deploy it may have failed.
+func (f *Function) follow(ctx context.Context, reserved ctf.Reservation, outcome lifecycle.Outcome) (*instancev1.Instance, error) {
 	moved, err := f.instances.Follow(ctx, reserved)
-	if ctf.ReasonOf(err) == ctf.ReasonInstanceNotFound {
+	switch {
+	case ctf.ReasonOf(err) != ctf.ReasonInstanceNotFound:
+	case outcome.Overtaken && !outcome.Destroyed:
+		return nil, &ctf.Error{Kind: ctf.Unavailable, Reason: ctf.ReasonUnavailable,
+			Message: "The work on the instance was interrupted.", Detail: "nothing is left of it: try again"}
+	default:
 		return nil, ctf.InstanceDeleted(reserved.Instance.Key.Challenge.ID, reserved.Instance.Source)
 	}
 	if err != nil {
