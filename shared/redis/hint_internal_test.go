@@ -208,3 +208,68 @@ func TestRepeatedCommandIsDoneOnce(t *testing.T) {
 	twice(call{"delete_instance", prefix, []any{"hint", h.at, "source", "alice", "request", "d"}})
 	twice(call{"delete_challenge", prefix, []any{"hint", h.at, "request", "d"}})
 }
+
+// TestRepeatedDeletion: it is sent again when others have brought it to its end,
+// and maybe begun anew.
+func TestRepeatedDeletion(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	ctx, key := t.Context(), ctf.ChallengeKey{Tenant: "t", ID: "c"}
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin := func() ctf.InstanceKey {
+		check(s.CreateChallenge(ctx, ctf.Challenge{Key: key}))
+		r, err := s.Reserve(ctx, ctf.ReserveRequest{Challenge: key, Source: "alice"})
+		check(err)
+		return r.Instance.Key
+	}
+	forget := func(i ctf.InstanceKey) {
+		l, err := s.Lease(ctx, i)
+		check(err)
+		defer l.Release()
+		check(l.Forget(ctx))
+	}
+	h, err := s.announce(ctx, []call{lookCall(dueEntry{dueSource, key, "alice"})})
+	check(err)
+	wantFirst := func(c call) {
+		t.Helper()
+		r, err := s.run(ctx, c)
+		check(err)
+		if r.status() != "first" {
+			t.Fatalf("%s: %s", c.script, r.status())
+		}
+	}
+	ofInstance := call{"delete_instance", challengePrefix(key), []any{"hint", h.at, "source", "alice", "request", "d"}}
+	ofChallenge := call{"delete_challenge", challengePrefix(key), []any{"hint", h.at, "request", "e"}}
+	first := begin()
+	wantFirst(ofInstance)
+	forget(first)
+	wantFirst(ofInstance)
+	r, err := s.Reserve(ctx, ctf.ReserveRequest{Challenge: key, Source: "alice"})
+	check(err)
+	wantFirst(ofInstance)
+	if i, err := s.Recorded(ctx, []ctf.InstanceKey{r.Instance.Key}); err != nil || !i[0] {
+		t.Errorf("on record %v, %v", i, err)
+	}
+	if due := s.client.ZCard(ctx, challengePrefix(key)+"d").Val(); due != 0 {
+		t.Error("what was created since is deleted")
+	}
+
+	wantFirst(ofChallenge)
+	forget(r.Instance.Key)
+	removed, err := s.RemoveChallenge(ctx, key)
+	check(err)
+	if !removed {
+		t.Fatal("the challenge is there")
+	}
+	wantFirst(ofChallenge)
+	begin()
+	wantFirst(ofChallenge)
+	if c, err := s.Challenge(ctx, key); err != nil || c.Deleting {
+		t.Errorf("what was created since is deleted: %v %v", c, err)
+	}
+}

@@ -33,9 +33,11 @@ import (
 //	x:ID    string  the base of its checkpoint (compressed, sealed)
 //	j:ID    list    the journal since (each entry compressed, sealed)
 //	l:ID    string  its lease: the token of the holder, as redislock keeps it, with a time to live
-//	o       stream  the outbox. It alone outlives the challenge, by an hour
+//	o       stream  the outbox. It outlives the challenge, by an hour
+//	t:ID    string  the instance of which the deletion of this request has ended, for a minute
 //
-// What is added here is added to a backup as well: snapshot.lua, restore_*.lua.
+// What is added here is added to a backup as well: snapshot.lua, restore_*.lua. The
+// last two are not in it.
 //
 // One is written once and never again, mayfly:installation, a string: see
 // [Store.Installation]. It begins with "restoring " until a restore has ended.

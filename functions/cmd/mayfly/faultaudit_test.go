@@ -306,7 +306,7 @@ func (f *faultSite) clear(y *faults.Tally) {
 		y.Note(f.t, &y.Unrecorded, "%v of %s are left", parts, identity)
 	}
 	for _, key := range f.keys("mayfly:{*}:*") {
-		if !strings.HasSuffix(key, "}:o") {
+		if !strings.HasSuffix(key, "}:o") && !strings.Contains(key, "}:t:") {
 			y.Note(f.t, &y.Apart, "%s is left of a challenge that is deleted", key)
 		}
 	}

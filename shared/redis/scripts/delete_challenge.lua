@@ -1,3 +1,4 @@
+if redis.call("EXISTS", deletion_key(arg.request)) == 1 then return { "first", {} } end -- repeated
 local c = read(challenge_key)
 if not c then return { "challenge not found" } end
 if stale() then return { "stale" } end

@@ -1,3 +1,5 @@
+local done = redis.call("GET", deletion_key(arg.request))
+if done then return { "first", done } end -- repeated
 if not read(challenge_key) then return { "challenge not found" } end
 local id = redis.call("HGET", sources, arg.source)
 local r = id and read(instance_key(id))

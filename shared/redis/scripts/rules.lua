@@ -207,6 +207,13 @@ end
 -- A deletion belongs to the request that asked for it, which alone is told that
 -- it succeeded. One that failed belongs to nobody, and so to the next request.
 local unowned = "-"
+-- One that has come to its end is known for a minute: the command that asked for it
+-- may be sent again, and is to be told so, and to delete nothing else.
+local function deletion_key(request) return prefix .. "t:" .. request end
+local function remember(request, id)
+  if request ~= "" and request ~= unowned then redis.call("SET", deletion_key(request), id, "EX", 60) end
+end
+
 local function disown(id, r, c)
   set(instance_key(id), r, { deleted_by = unowned })
   if c and c.deleting ~= "" then set(challenge_key, c, { deleting = unowned }) end
