@@ -24,8 +24,8 @@ func (o Options) checkSettings() error {
 	if o.RegistryPassword != "" && o.Settings["OCI_USERNAME"] == "" {
 		wrong = append(wrong, errors.New("registry password: it is not said whose it is: give the settings OCI_USERNAME and OCI_REGISTRY"))
 	}
-	if n, _ := strconv.Atoi(o.Settings["REDIS_WAIT"]); n > 0 && o.Redis == "" {
-		wrong = append(wrong, errors.New("setting REDIS_WAIT: the Redis that is installed has no replicas to wait for: give the address of another"))
+	if n, _ := strconv.Atoi(o.Settings["REDIS_WAIT"]); n > 0 && (o.Redis == "" || strings.HasPrefix(o.Redis, "redis+cluster:")) {
+		wrong = append(wrong, errors.New("setting REDIS_WAIT: the Redis that is installed has no replicas to wait for, and those of a Cluster can't be: give the address of another"))
 	}
 	return errors.Join(wrong...)
 }
@@ -42,7 +42,11 @@ func refused(setting, value string) string {
 		if n, err := strconv.Atoi(value); err != nil || n < 1 {
 			return fmt.Sprintf("it is %q and must be at least 1: a pod has memory for so many operations", value)
 		}
-	case setting == "DEPLOYMENTS", setting == "CREATE_QUEUE", setting == "REDIS_WAIT":
+	case setting == "REDIS_WAIT":
+		if _, err := strconv.ParseUint(value, 10, 8); value != "" && err != nil {
+			return fmt.Sprintf("it is %q and must be a number up to 255, or empty", value)
+		}
+	case setting == "DEPLOYMENTS", setting == "CREATE_QUEUE":
 		if n, err := strconv.Atoi(value); value != "" && (err != nil || n < 0) {
 			return fmt.Sprintf("it is %q and must be a number, or empty", value)
 		}

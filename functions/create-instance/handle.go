@@ -92,13 +92,13 @@ func (f *Function) reserve(ctx context.Context, wanted ctf.ReserveRequest) (ctf.
 
 // follow answers where the instance is by now that was deployed and is gone: a
 // blue-green update replaces it by another identity, which is the source's own
-// as well. Where somebody else took the work over and destroyed it, he may have had
-// another reason than that it was deleted: his own try to deploy it may have failed.
+// as well. Of one that is gone after the work was interrupted it is not known whether it
+// was deleted, or a try to deploy it has failed meanwhile.
 func (f *Function) follow(ctx context.Context, reserved ctf.Reservation, outcome lifecycle.Outcome) (*instancev1.Instance, error) {
 	moved, err := f.instances.Follow(ctx, reserved)
 	switch {
 	case ctf.ReasonOf(err) != ctf.ReasonInstanceNotFound:
-	case outcome.Overtaken && !outcome.Destroyed:
+	case outcome.Interrupted:
 		return nil, &ctf.Error{Kind: ctf.Unavailable, Reason: ctf.ReasonUnavailable,
 			Message: "The work on the instance was interrupted.", Detail: "nothing is left of it: try again"}
 	default:

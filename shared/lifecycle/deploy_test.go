@@ -204,7 +204,7 @@ func TestLostLease(t *testing.T) {
 	check(t, err)
 	other.Release()
 	got := within(t, creating)
-	if got.err != nil || got.Instance.State != ctf.Ready || !got.Overtaken {
+	if got.err != nil || got.Instance.State != ctf.Ready || !got.Interrupted {
 		t.Errorf("%+v, want the instance that the other deployed", got)
 	}
 	s.wantOnly("one")

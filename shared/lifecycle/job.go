@@ -125,6 +125,9 @@ func (j job) replace(ctx context.Context) error {
 	case err == nil:
 		return nil
 	case outcome.Gone, outcome.Instance.State == ctf.Deleting: // if it can't be destroyed now, expire does so later
+		if j.begun() && !isMistake(err) {
+			return err
+		}
 		return j.abandon(ctx, ctf.Ready, err)
 	default:
 		return err

@@ -72,8 +72,8 @@ type Outcome struct {
 	Gone bool
 	// Destroyed: it was this call that destroyed it.
 	Destroyed bool
-	// Overtaken: this call lost its lease to another one, which was at work too.
-	Overtaken bool
+	// Interrupted: this call lost its lease, or did not hear what had become of a step.
+	Interrupted bool
 }
 
 // Settle brings an instance to where its record asks, waiting for its lease
@@ -188,7 +188,8 @@ func (u unrecorded) Deadline() time.Time                { return u.deadline }
 func (l *Lifecycle) settle(ctx, waiting context.Context, turn *Turn, key ctf.InstanceKey) (Outcome, error) {
 	for losses := 0; ; losses++ {
 		outcome, err := l.settleOnce(ctx, waiting, turn, key)
-		if outcome.Overtaken = losses > 0; !errors.Is(err, ctf.ErrLeaseLost) {
+		outcome.Interrupted = outcome.Interrupted || losses > 0
+		if !errors.Is(err, ctf.ErrLeaseLost) {
 			return outcome, err
 		}
 		if losses == retries {
@@ -214,10 +215,11 @@ func (l *Lifecycle) settleOnce(ctx, waiting context.Context, turn *Turn, key ctf
 	defer lease.Release()
 
 	var failure error
+	interrupted := false
 	for tries := 1; ; tries++ {
 		work, err := lease.Load(ctx)
 		if isGone(err) {
-			return Outcome{Gone: true}, failure
+			return Outcome{Gone: true, Interrupted: interrupted}, failure
 		}
 		if err != nil {
 			return Outcome{}, errors.Join(failure, fmt.Errorf("load instance %s: %w", key.Identity, err))
@@ -230,7 +232,7 @@ func (l *Lifecycle) settleOnce(ctx, waiting context.Context, turn *Turn, key ctf
 			err = job.update(ctx)
 		case ctf.Deleting:
 			if err = job.destroy(ctx); err == nil {
-				return Outcome{Gone: true, Destroyed: true}, failure
+				return Outcome{Gone: true, Destroyed: true, Interrupted: interrupted}, failure
 			}
 		case ctf.Failed:
 			if work.Checkpoint.IsEmpty() {
@@ -246,6 +248,7 @@ func (l *Lifecycle) settleOnce(ctx, waiting context.Context, turn *Turn, key ctf
 		case errors.As(err, &recorded) && work.Instance.State != ctf.Deleting:
 			failure = recorded.error
 		case isAway(err) && tries <= retries:
+			interrupted = true
 		case failure != nil:
 			return Outcome{Instance: work.Instance}, failure
 		default:

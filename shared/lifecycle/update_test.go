@@ -62,6 +62,34 @@ func TestFailedUpdate(t *testing.T) {
 	}
 }
 
+// A recreate has left nothing of an instance and failed, and so does the update that
+// overtook it: it is not what it was.
+func TestUpdateOfNothingFails(t *testing.T) {
+	t.Parallel()
+	for _, strategy := range []ctf.Strategy{ctf.InPlace, ctf.BlueGreen} {
+		t.Run(string(strategy), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, time.Minute)
+			key := s.started()
+			gate := newGate()
+			s.machine.script(func(ctx context.Context, _ ctf.Program) error { return cmp.Or(gate.wait(ctx), errMistake) }, nil)
+			s.update("two", ctf.Recreate)
+			working := s.settling(t.Context(), key)
+			within(t, gate.reached)
+			s.update("three", strategy)
+			close(gate.open)
+			got := within(t, working)
+			wantReason(t, got.err, ctf.ReasonDeploymentFailed)
+			if s.records()[key.Identity].State != ctf.Failed || len(s.machine.deployed()) > 0 {
+				t.Errorf("it is %s, and %v are deployed", got.Instance.State, s.machine.deployed())
+			}
+			if _, err := s.held(); ctf.ReasonOf(err) != ctf.ReasonInstanceNotFound {
+				t.Errorf("its source sees it: %v", err)
+			}
+		})
+	}
+}
+
 // An update that has begun and can't go on, through no fault of its scenario, is
 // not given up: what is deployed is neither the old one nor the new one.
 func TestUpdateThatCannotGoOn(t *testing.T) {

@@ -89,7 +89,7 @@ func (s *Store) settleDue(ctx context.Context, g *dueGroup, bound string) ([]ctf
 		return nil, err
 	}
 	for _, source := range r.strings(5) {
-		if err := s.dropHints(ctx, g.key.Tenant, ctf.SourceID(source)); err != nil {
+		if err := s.dropHint(ctx, g.key, ctf.SourceID(source)); err != nil {
 			return nil, err
 		}
 	}
@@ -116,15 +116,18 @@ func (s *Store) settleDue(ctx context.Context, g *dueGroup, bound string) ([]ctf
 	return identities(r.strings(1)), nil
 }
 
-// dropHints has what leads from a source to nothing be taken away, as whoever asks
-// what it holds would. What can't be read is for those to tell.
-func (s *Store) dropHints(ctx context.Context, tenant ctf.Tenant, source ctf.SourceID) error {
-	for _, err := range s.BySource(ctx, tenant, source) {
-		if err != nil && isUnavailable(err) {
-			return err
+// dropHint has what leads from a source to nothing of a challenge be taken away, as
+// whoever asks what it holds would.
+func (s *Store) dropHint(ctx context.Context, challenge ctf.ChallengeKey, source ctf.SourceID) error {
+	key := sourceKey(challenge.Tenant, source)
+	_, err := s.hintPage(ctx, key, []any{"field", string(challenge.ID)}, map[string]bool{}, func(page []string) ([]bool, error) {
+		if len(page) == 0 {
+			return nil, nil
 		}
-	}
-	return nil
+		r, err := s.run(ctx, retrieveCall(challenge, source))
+		return []bool{r.status() == "none"}, err
+	})
+	return err
 }
 
 // scoreAfter is the score of the first moment past an instant, as far as a

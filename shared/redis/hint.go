@@ -112,28 +112,36 @@ func (s *Store) sharpen(ctx context.Context, key ctf.ChallengeKey, h hinted, end
 func (s *Store) hints(ctx context.Context, key string, find func(page []string) (absent []bool, err error)) error {
 	seen := map[string]bool{} // a scan may name a field twice
 	for cursor := "0"; ; {
-		r, err := s.run(ctx, call{"hint_page", key, []any{"cursor", cursor}})
+		next, err := s.hintPage(ctx, key, []any{"cursor", cursor}, seen, find)
 		if err != nil {
 			return err
 		}
-		var page, touched []string
-		for found := r.strings(2); len(found) > 0; found = found[2:] {
-			if !seen[found[0]] {
-				seen[found[0]] = true
-				page, touched = append(page, found[0]), append(touched, found[1])
-			}
-		}
-		absent, err := find(page)
-		if err != nil {
-			return err
-		}
-		if err := s.unhint(ctx, key, page, touched, absent); err != nil {
-			return err
-		}
-		if cursor = r.text(1); cursor == "0" {
+		if cursor = next; cursor == "0" {
 			return nil
 		}
 	}
+}
+
+// hintPage is one page of them, and returns the cursor of the next one.
+func (s *Store) hintPage(
+	ctx context.Context, key string, which []any, seen map[string]bool, find func(page []string) (absent []bool, err error),
+) (next string, err error) {
+	r, err := s.run(ctx, call{"hint_page", key, which})
+	if err != nil {
+		return "", err
+	}
+	var page, touched []string
+	for found := r.strings(2); len(found) > 0; found = found[2:] {
+		if !seen[found[0]] {
+			seen[found[0]] = true
+			page, touched = append(page, found[0]), append(touched, found[1])
+		}
+	}
+	absent, err := find(page)
+	if err != nil {
+		return "", err
+	}
+	return r.text(1), s.unhint(ctx, key, page, touched, absent)
 }
 
 func (s *Store) unhint(ctx context.Context, key string, page, touched []string, absent []bool) error {

@@ -259,7 +259,13 @@ func TestRepeatedDeletion(t *testing.T) {
 		t.Error("what was created since is deleted")
 	}
 
+	bob, err := s.Reserve(ctx, ctf.ReserveRequest{Challenge: key, Source: "bob"})
+	check(err)
 	wantFirst(ofChallenge)
+	forget(bob.Instance.Key)
+	if again, err := s.run(ctx, ofChallenge); err != nil || again.status() != "first" || len(again.strings(1)) != 1 {
+		t.Errorf("while one instance is left: %v %v", again, err)
+	}
 	forget(r.Instance.Key)
 	removed, err := s.RemoveChallenge(ctx, key)
 	check(err)

@@ -167,6 +167,9 @@ func (s *Store) Follow(ctx context.Context, r ctf.Reservation) (ctf.Instance, er
 	if found.status() != "ok" || f["request"] != r.Request {
 		return ctf.Instance{}, ctf.InstanceNotFound(challenge.ID, source)
 	}
+	if err := s.replicated(ctx, nil); err != nil {
+		return ctf.Instance{}, err
+	}
 	return s.instance(challenge, found.text(1), f)
 }
 

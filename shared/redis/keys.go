@@ -28,16 +28,17 @@ import (
 //	d       zset    the identities that are deleting, with the time from which somebody else may see to them
 //	i:ID    hash    an instance: schema, identity, fence, revision, changed_at, state, source, since, last_renew, ends_at,
 //	                info (sealed: connection info and flags), additional, generation, reference, digest, strategy,
-//	                replaces, replacement, failure (sealed), idempotency, attempts (leases since it asks for its state),
+//	                replaces, replacement, bare (yes: a recreate has left nothing of it), failure (sealed), idempotency,
+//	                attempts (leases since it asks for its state),
 //	                and, so that a command sent twice is done once, request, deleted_by, settled_by, appended
 //	x:ID    string  the base of its checkpoint (compressed, sealed)
 //	j:ID    list    the journal since (each entry compressed, sealed)
 //	l:ID    string  its lease: the token of the holder, as redislock keeps it, with a time to live
 //	o       stream  the outbox. It outlives the challenge, by an hour
-//	t:ID    string  the instance of which the deletion of this request has ended, for a minute
+//	t:ID    string  what the request ID deletes, an identity or an incarnation, for a minute
 //
 // What is added here is added to a backup as well: snapshot.lua, restore_*.lua. The
-// last two are not in it.
+// last three are not in it.
 //
 // One is written once and never again, mayfly:installation, a string: see
 // [Store.Installation]. It begins with "restoring " until a restore has ended.

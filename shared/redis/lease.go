@@ -111,6 +111,10 @@ func (s *Store) exists(ctx context.Context, key ctf.InstanceKey, prefix string) 
 // raise makes the lock a lease by raising the fence. It returns nil and no
 // error when the lock ran out before.
 func (s *Store) raise(ctx context.Context, key ctf.InstanceKey, prefix string, lock *redislock.Lock, began time.Time) (*lease, error) {
+	if err := s.replicated(ctx, nil); err != nil { // it is none of the attempts, which can't get far
+		release(context.WithoutCancel(ctx), lock)
+		return nil, err
+	}
 	r, err := s.run(ctx, call{"fence", prefix, []any{"identity", string(key.Identity), "token", lock.Token()}})
 	if err != nil || r.status() != "ok" {
 		if err == nil && r.status() == "gone" {

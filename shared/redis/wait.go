@@ -31,7 +31,7 @@ func isPromise(script string) bool {
 	switch script {
 	case "create_challenge", "update_challenge", "delete_challenge", "remove_challenge",
 		"reserve", "renew", "delete_instance",
-		"fence", "load", "replacement", "deployed", "abandon", "lose", "forget":
+		"load", "replacement", "deployed", "abandon", "lose", "forget":
 		return true
 	}
 	return false
@@ -44,30 +44,46 @@ func isPromise(script string) bool {
 func (s *Store) waited(ctx context.Context, c call) ([]any, error) {
 	script := s.scripts[c.script]
 	for run := script.EvalSha; ; run = script.Eval {
-		var out, replicas *redis.Cmd
-		var written *redis.StatusCmd
-		_, _ = s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-			out = run(ctx, p, []string{c.key}, s.argv(c)...)
-			written = p.Set(ctx, waitKey, "", waitedFor)
-			replicas = p.Do(ctx, "WAIT", s.wait, waitLimit.Milliseconds())
-			return nil // each command keeps its own error
-		})
-		reply, err := out.Slice()
+		var out *redis.Cmd
+		err := s.replicated(ctx, func(p redis.Pipeliner) { out = run(ctx, p, []string{c.key}, s.argv(c)...) })
+		reply, failed := out.Slice()
 		switch {
-		case redis.HasErrorPrefix(err, "NOSCRIPT"):
-			continue
-		case err != nil:
-			return nil, err
+		case redis.HasErrorPrefix(failed, "NOSCRIPT"):
+		case failed != nil:
+			return nil, failed
+		default:
+			return reply, err
 		}
-		n, err := replicas.Int64()
-		if err = errors.Join(written.Err(), err); err == nil && n < int64(s.wait) {
-			err = fmt.Errorf("%d replicas have it, of %d to wait for", n, s.wait)
-		}
-		if err != nil {
-			return nil, tooFewReplicas(err)
-		}
-		return reply, nil
 	}
+}
+
+// replicated returns nil once enough replicas have all that was written until now. What
+// is to be written first, if anything, goes over the same connection; its errors are
+// its own.
+func (s *Store) replicated(ctx context.Context, first func(redis.Pipeliner)) error {
+	if s.wait == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var written *redis.StatusCmd
+	var replicas *redis.Cmd
+	_, _ = s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		if first != nil {
+			first(p)
+		}
+		written = p.Set(ctx, waitKey, "", waitedFor)
+		replicas = p.Do(ctx, "WAIT", s.wait, waitLimit.Milliseconds())
+		return nil // each command keeps its own error
+	})
+	n, err := replicas.Int64()
+	if err = errors.Join(written.Err(), err); err == nil && n < int64(s.wait) {
+		err = fmt.Errorf("%d replicas have it, of %d to wait for", n, s.wait)
+	}
+	if err != nil {
+		return tooFewReplicas(err)
+	}
+	return nil
 }
 
 func tooFewReplicas(err error) error {

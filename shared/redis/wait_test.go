@@ -55,6 +55,7 @@ func TestWaitForAReplicaThatHangs(t *testing.T) {
 	l := e.lease(t, c, id)
 	w, err := l.Load(ctx)
 	check(t, err)
+	pending := e.reserve(t, c, "carol").Instance.Key
 	request := ctf.ReserveRequest{Challenge: c, Source: alice, IdempotencyKey: "k"}
 
 	replica.Pause()
@@ -76,6 +77,9 @@ func TestWaitForAReplicaThatHangs(t *testing.T) {
 		t.Errorf("%+v, %v", i, err)
 	}
 
+	_, err = e.store.Lease(ctx, pending)
+	wantReason(t, err, ctf.ReasonUnavailable)
+
 	replica.Resume()
 	r, err := e.store.Reserve(ctx, request)
 	if err != nil || !r.Attached {
@@ -83,6 +87,10 @@ func TestWaitForAReplicaThatHangs(t *testing.T) {
 	}
 	_, err = e.store.Renew(ctx, c, "bob")
 	check(t, err)
+	l = e.lease(t, c, pending.Identity)
+	if w, err = l.Load(ctx); err != nil || w.Attempt != 1 {
+		t.Errorf("attempt %d, %v; want the first", w.Attempt, err)
+	}
 }
 
 // TestWaitForTooMany: there are fewer replicas than are waited for.

@@ -33,9 +33,11 @@ func (f *faultSite) live(y *faults.Tally) (stop func()) {
 	group.Go(func() {
 		for n := 0; ctx.Err() == nil; n++ {
 			s := f.servers[n%len(f.servers)]
-			if err := f.outlive(ctx, s, fmt.Sprint("mortal-", n)); err != nil {
+			lived, err := f.outlive(ctx, s, fmt.Sprint("mortal-", n))
+			if err != nil {
 				y.Note(f.t, &y.Contradictions, "%v", err)
 			}
+			f.lived = f.lived || lived
 			_ = wake(ctx, s, "expire") // whatever comes of it while things are broken
 			<-time.After(lifetime / 4)
 		}
@@ -46,24 +48,24 @@ func (f *faultSite) live(y *faults.Tally) (stop func()) {
 	}
 }
 
-// outlive takes an instance, and is an error if that is there after its end.
-func (f *faultSite) outlive(ctx context.Context, s *server, source string) error {
+// outlive takes an instance if it can, and is an error if that is there after its end.
+func (f *faultSite) outlive(ctx context.Context, s *server, source string) (lived bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, late)
 	defer cancel()
 	created, err := s.Call(ctx, http.MethodPost, "/instance", map[string]any{"challengeId": mortal, "sourceId": source})
 	if err != nil || created.Status != http.StatusOK {
-		return nil
+		return false, nil //nolint:nilerr // something is broken
 	}
 	var instance struct{ Until time.Time }
 	if err := json.Unmarshal([]byte(created.Raw), &instance); err != nil {
-		return fmt.Errorf("%s: %w", created.Raw, err)
+		return false, fmt.Errorf("%s: %w", created.Raw, err)
 	}
 	<-time.After(time.Until(instance.Until))
 	found, err := s.Call(ctx, http.MethodGet, "/instance/"+mortal+"/"+source, nil)
 	if err == nil && found.Status == http.StatusOK {
-		return fmt.Errorf("it is there after its end: %s", found.Raw)
+		return true, fmt.Errorf("it is there after its end: %s", found.Raw)
 	}
-	return nil
+	return true, nil
 }
 
 // expired has all mortal instances end and expire look once, which leaves none.

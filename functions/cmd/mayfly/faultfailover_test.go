@@ -98,7 +98,7 @@ func failOver(t *testing.T, how failover, seed uint64) faults.Tally {
 	y.Contradictions = len(faults.Check(faults.History{Calls: calls}))
 	f.auditForgetful(calls, &y)
 	if how.certain { // what was only read may have been known to no replica
-		confirmed := slices.DeleteFunc(calls, func(c faults.Call) bool { return c.Verb == faults.Retrieve && c.Began < killed })
+		confirmed := slices.DeleteFunc(calls, func(c faults.Call) bool { return isRead(c) && c.Began < killed })
 		for _, wrong := range faults.Check(faults.History{Calls: confirmed}) {
 			t.Error(wrong)
 		}
@@ -129,6 +129,8 @@ func (f *faultSite) inCharge(watched redistest.Watched) error {
 	return errors.New("no replica is in charge of the others")
 }
 
+func isRead(c faults.Call) bool { return c.Verb == faults.Retrieve || c.Verb == faults.Query }
+
 // wantUnavailable fails the test if an answer is none to its call, or if one
 // confirmed a change that no replica had.
 func wantUnavailable(t *testing.T, calls []faults.Call, careful bool, alone, killed time.Duration) {
@@ -138,7 +140,7 @@ func wantUnavailable(t *testing.T, calls []faults.Call, careful bool, alone, kil
 		if c.Outcome == faults.Wrong {
 			t.Errorf("%s of %s: %s", c.Verb, c.Source, c.Answer)
 		}
-		if !careful || c.Began < alone || c.Ended > killed || c.Verb == faults.Retrieve {
+		if !careful || c.Began < alone || c.Ended > killed || isRead(c) {
 			continue
 		}
 		if c.Outcome == faults.Done {

@@ -79,6 +79,9 @@ func underFault(t *testing.T, what fault, seed uint64, y *faults.Tally) {
 		return mend
 	})
 	stop()
+	if !f.lived && len(what.failing) == 0 {
+		t.Error("no instance lived until its end")
+	}
 	meet()
 	history := faults.History{Calls: calls}
 	y.Count(t, history.Calls, mending, late)

@@ -53,6 +53,7 @@ type faultSite struct {
 	random   *rand.Rand
 	began    time.Time
 	deaths   []time.Duration
+	lived    bool // a mortal instance did
 	updates  sync.WaitGroup
 	// killed counts workers.
 	killed int64

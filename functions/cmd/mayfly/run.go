@@ -141,6 +141,9 @@ func provideRedis(ctx context.Context, s settings, d *dataDirectory, log *slog.L
 	if s.redisURL != "" {
 		return s.redisURL, true, func() {}, nil
 	}
+	if s.redisWait > 0 {
+		return "", false, nil, errors.New("redis-wait: a Redis of our own has no replicas to wait for; give --redis-url")
+	}
 	program, err := exec.LookPath("redis-server")
 	if errors.Is(err, exec.ErrNotFound) {
 		url, stop, err = embeddedRedis()

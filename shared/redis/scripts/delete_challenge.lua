@@ -1,5 +1,6 @@
-if redis.call("EXISTS", deletion_key(arg.request)) == 1 then return { "first", {} } end -- repeated
 local c = read(challenge_key)
+local done = redis.call("GET", deletion_key(arg.request))
+if done and not (c and c.incarnation == done) then return { "first", {} } end -- repeated
 if not c then return { "challenge not found" } end
 if stale() then return { "stale" } end
 local ids = redis.call("SMEMBERS", instances)
@@ -11,6 +12,7 @@ if c.deleting == "" then
 elseif first then
   set(challenge_key, c, { deleting = arg.request })
 end
+if first then remember(arg.request, c.incarnation) end
 redis.call("DEL", claimable)
 for id, r in pairs(records) do doom(id, r) end
 return { first and "first" or "again", ids }

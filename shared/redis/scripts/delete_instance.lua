@@ -11,4 +11,5 @@ elseif r.state == "deleting" and r.deleted_by ~= arg.request then
   return { "again", id }
 end
 doom(id, r)
+remember(arg.request, id)
 return { "first", id }

@@ -7,5 +7,4 @@ redis.call("DEL", instance_key(id), base_key(id), journal_key(id))
 redis.call("SREM", instances, id)
 redis.call("ZREM", deleting, id)
 if redis.call("HGET", sources, r.source) == id then redis.call("HDEL", sources, r.source) end
-if r.source ~= "" then remember(r.deleted_by, id) end
 return standing(r)

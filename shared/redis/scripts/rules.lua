@@ -207,12 +207,10 @@ end
 -- A deletion belongs to the request that asked for it, which alone is told that
 -- it succeeded. One that failed belongs to nobody, and so to the next request.
 local unowned = "-"
--- One that has come to its end is known for a minute: the command that asked for it
--- may be sent again, and is to be told so, and to delete nothing else.
+-- Its command may be sent again, when it has come to its end and something else has
+-- begun: for a minute it is known what it was to delete.
 local function deletion_key(request) return prefix .. "t:" .. request end
-local function remember(request, id)
-  if request ~= "" and request ~= unowned then redis.call("SET", deletion_key(request), id, "EX", 60) end
-end
+local function remember(request, what) redis.call("SET", deletion_key(request), what, "EX", 60) end
 
 local function disown(id, r, c)
   set(instance_key(id), r, { deleted_by = unowned })
