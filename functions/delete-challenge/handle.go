@@ -42,6 +42,9 @@ func (f *Function) Handle(
 	}
 	f.announce.Announce(key)
 	if err := f.lifecycle.SettleAll(ctx, key, instances); err != nil {
+		if first { // or if that fails, the next call is told that nothing is there once nothing is
+			_ = f.challenges.DisownChallenge(context.WithoutCancel(ctx), key, instances)
+		}
 		return nil, err
 	}
 	if _, err := f.challenges.RemoveChallenge(ctx, key); err != nil {

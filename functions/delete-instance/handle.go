@@ -40,7 +40,11 @@ func (f *Function) Handle(
 		return nil, err
 	}
 	f.announce.Announce(challenge)
-	if _, err := f.lifecycle.Settle(ctx, ctf.InstanceKey{Challenge: challenge, Identity: id}); err != nil {
+	key := ctf.InstanceKey{Challenge: challenge, Identity: id}
+	if _, err := f.lifecycle.Settle(ctx, key); err != nil {
+		if first { // or if that fails, the next call is told that nothing is there once nothing is
+			_ = f.instances.DisownInstance(context.WithoutCancel(ctx), key)
+		}
 		return nil, err
 	}
 	if !first {

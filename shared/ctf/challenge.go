@@ -114,6 +114,9 @@ type ChallengeWriter interface {
 	// returns their identities. first tells whether this call was the one that
 	// marked the challenge.
 	DeleteChallenge(ctx context.Context, key ChallengeKey) (first bool, instances []Identity, err error)
+	// DisownChallenge is for the call that was the first and has failed: as long as
+	// one of these instances is left, the next call is the first.
+	DisownChallenge(ctx context.Context, key ChallengeKey, instances []Identity) error
 	// RemoveChallenge forgets a challenge that is deleting and has no instance
 	// left. removed is false when it was already gone. With instances left it
 	// returns a kind Conflict error.

@@ -124,6 +124,9 @@ type InstanceWriter interface {
 	// this call was the one that marked it; if not, somebody is at it, or failed
 	// at it. Errors, in order: ChallengeNotFound, InstanceNotFound.
 	DeleteInstance(ctx context.Context, challenge ChallengeKey, source SourceID) (id Identity, first bool, err error)
+	// DisownInstance is for the call that was the first and has failed: if the
+	// instance is still there, the next call is the first.
+	DisownInstance(ctx context.Context, key InstanceKey) error
 }
 
 // A PoolWriter fills pools.

@@ -163,6 +163,16 @@ func (s *Store) DeleteChallenge(ctx context.Context, key ctf.ChallengeKey) (firs
 	return false, nil, refusal("delete_challenge", r, key.ID, "")
 }
 
+// DisownChallenge has a deletion belong to nobody; see [ctf.ChallengeWriter].
+func (s *Store) DisownChallenge(ctx context.Context, key ctf.ChallengeKey, instances []ctf.Identity) error {
+	args := []any{"challenge", "1"}
+	for _, id := range instances {
+		args = append(args, "+identity", string(id))
+	}
+	_, err := s.run(ctx, call{"disown", challengePrefix(key), args})
+	return err
+}
+
 // RemoveChallenge forgets a challenge that is deleting and has no instance
 // left; see [ctf.ChallengeWriter].
 func (s *Store) RemoveChallenge(ctx context.Context, key ctf.ChallengeKey) (removed bool, err error) {

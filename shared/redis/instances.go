@@ -204,6 +204,12 @@ func (s *Store) DeleteInstance(ctx context.Context, challenge ctf.ChallengeKey, 
 	return "", false, refusal("delete_instance", r, challenge.ID, source)
 }
 
+// DisownInstance has a deletion belong to nobody; see [ctf.InstanceWriter].
+func (s *Store) DisownInstance(ctx context.Context, key ctf.InstanceKey) error {
+	_, err := s.run(ctx, call{"disown", challengePrefix(key.Challenge), []any{"+identity", string(key.Identity)}})
+	return err
+}
+
 // ReservePooled records one more pending pooled instance if the pool is short
 // of one; see [ctf.PoolWriter]. It looks first: reconcile asks for every pool,
 // and an announcement would turn the fast tick on.

@@ -209,8 +209,19 @@ func testFailedDeleteIsTakenUpByTheNext(t *testing.T, e env) {
 	l := e.lease(t, c, id)
 	check(t, l.Abandon(ctx, ctf.Deleting, "it is stuck"))
 	l.Release()
+	deletes(false) // whoever is told first may yet succeed
+	check(t, e.store.DisownInstance(ctx, ctf.InstanceKey{Challenge: c, Identity: id}))
+	check(t, e.store.DisownChallenge(ctx, c, []ctf.Identity{id}))
 	deletes(true)
 	deletes(false)
+
+	e.destroy(t, c, id)
+	check(t, e.store.DisownInstance(ctx, ctf.InstanceKey{Challenge: c, Identity: id}))
+	check(t, e.store.DisownChallenge(ctx, c, []ctf.Identity{id}))
+	first, _, err := e.store.DeleteChallenge(ctx, c)
+	if err != nil || first {
+		t.Errorf("who came late has taken the deletion from its owner: %v, %v", first, err)
+	}
 }
 
 // testFailureAfterADelete: whoever fails at a deployment that somebody deleted

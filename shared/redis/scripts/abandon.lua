@@ -16,9 +16,8 @@ if stale() then return { "stale" } end
 if arg.to == "ready" and r.bare == "yes" then arg.to = "failed" end -- nothing is left to be ready
 half_of(r)
 set(instance_key(id), r, { failure = arg.failure, settled_by = arg.request })
-if r.state == "deleting" then
-  disown(id, r, c)
-elseif arg.to == "deleting" then
+if r.state == "deleting" then return standing(r) end -- it stays so
+if arg.to == "deleting" then
   -- A scenario that failed would fail again at once, and each failure is an
   -- event that has the pool filled.
   if c and r.source == "" then set(challenge_key, c, { pool_rests_until = add(now, "30.000000000") }) end

@@ -205,17 +205,14 @@ local function doom(id, r)
 end
 
 -- A deletion belongs to the request that asked for it, which alone is told that
--- it succeeded. One that failed belongs to nobody, and so to the next request.
+-- it succeeded. One that failed is unowned, see disown.lua: it belongs to the next
+-- request.
 local unowned = "-"
--- Its command may be sent again, when it has come to its end and something else has
--- begun: for a minute it is known what it was to delete.
+
+-- The command of a deletion may be sent again, when it has come to its end and
+-- something else has begun: for a minute it is known what it was to delete.
 local function deletion_key(request) return prefix .. "t:" .. request end
 local function remember(request, what) redis.call("SET", deletion_key(request), what, "EX", 60) end
-
-local function disown(id, r, c)
-  set(instance_key(id), r, { deleted_by = unowned })
-  if c and c.deleting ~= "" then set(challenge_key, c, { deleting = unowned }) end
-end
 
 -- The right of a lease to write: its fence is the newest and nobody else holds
 -- the lock. A lock that ran out unseen is taken again, and every write
