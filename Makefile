@@ -67,7 +67,7 @@ faults: ## Break everything around Mayfly while clients call it, and check every
 	@[ -n "$$KUBECONFIG" ] || echo 'To do so on a cluster set KUBECONFIG, REGISTRY and INGRESS: see README.md, "On Kubernetes".'
 	[ -z "$$KUBECONFIG" ] || $(MAKE) faults-cluster
 
-faults-short: ## The same with fewer calls, in about four minutes on two cores
+faults-short: ## The same with fewer calls, in about six minutes on two cores
 	cd functions && FAULTS_CALLS=$${FAULTS_CALLS:-150} $(FAULTS)
 
 faults-cluster: need-cluster ## Of these, those on a cluster, in about ten minutes on two cores
