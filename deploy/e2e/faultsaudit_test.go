@@ -55,7 +55,7 @@ func (f *stories) audit(t *testing.T) {
 // no record.
 func strays(t *testing.T, raw *goredis.Client, recorded map[string]bool) []string {
 	t.Helper()
-	keys, err := raw.Keys(t.Context(), "mayfly:{*}:?:*").Result() // of one instance each
+	keys, err := raw.Keys(t.Context(), "mayfly:{*}:[ijlx]:*").Result() // of one instance each
 	check(t, err)
 	return slices.DeleteFunc(keys, func(name string) bool {
 		kind, identity, _ := strings.Cut(name[strings.Index(name, "}:")+2:], ":")
@@ -117,6 +117,6 @@ func keysOfChallenges(t *testing.T, raw *goredis.Client) []string {
 	t.Helper()
 	keys, err := raw.Keys(t.Context(), "mayfly:{*}:*").Result()
 	check(t, err)
-	outbox := regexp.MustCompile(`\}:o$`) // it stays for an hour
-	return slices.DeleteFunc(keys, outbox.MatchString)
+	stays := regexp.MustCompile(`\}:(o$|t:)`) // for an hour, or a minute
+	return slices.DeleteFunc(keys, stays.MatchString)
 }
