@@ -70,7 +70,7 @@ faults: ## Break everything around Mayfly while clients call it, and check every
 faults-short: ## The same with fewer calls, in about six minutes on two cores
 	cd functions && FAULTS_CALLS=$${FAULTS_CALLS:-150} $(FAULTS)
 
-faults-cluster: need-cluster ## Of these, those on a cluster, in about ten minutes on two cores
+faults-cluster: need-cluster ## Of these, those on a cluster, in about fifteen minutes on two cores
 	cd deploy && $(GO) test -tags 'cluster faults' -count 1 -timeout 90m -v -run '^TestFaultsOnCluster$$' ./e2e
 
 soak: ## Create, renew and delete instances $SOAK_CYCLES times (10000), and see that nothing piles up
