@@ -18,6 +18,16 @@ func newBoundedSite(t *testing.T) *site {
 	return newSiteOn(t, redistest.Start(t), lifecycle.Bounds{Deployments: 1, Destructions: 1, Queue: 10, Wait: time.Minute}, time.Minute)
 }
 
+// turn is one that is free.
+func (s *site) turn() *lifecycle.Turn {
+	s.t.Helper()
+	turn, ok := s.TryTurn(s.challenge)
+	if !ok {
+		s.t.Fatal("no turn is free")
+	}
+	return turn
+}
+
 // What waits for its turn to be deployed is destroyed without one.
 func TestDeletionDoesNotWaitForATurn(t *testing.T) {
 	t.Parallel()
@@ -84,10 +94,7 @@ func TestManyTakeTurns(t *testing.T) {
 func TestDeployInATurn(t *testing.T) {
 	t.Parallel()
 	s := newBoundedSite(t)
-	turn, ok := s.TryTurn(s.challenge)
-	if !ok {
-		t.Fatal("no turn is free")
-	}
+	turn := s.turn()
 	outcome, err := s.Deploy(t.Context(), turn, s.reserve())
 	if err != nil || outcome.Instance.State != ctf.Ready {
 		t.Fatalf("%+v %v", outcome, err)
@@ -102,10 +109,7 @@ func TestDeployInATurn(t *testing.T) {
 func TestTurnIsNotKeptFromTheHolder(t *testing.T) {
 	t.Parallel()
 	s := newBoundedSite(t)
-	turn, ok := s.TryTurn(s.challenge)
-	if !ok {
-		t.Fatal("no turn is free")
-	}
+	turn := s.turn()
 	key := s.reserve()
 	holding := s.settling(t.Context(), key)
 	eventually(t, "somebody holds the lease", func() bool {
@@ -124,12 +128,9 @@ func TestTurnIsNotKeptFromTheHolder(t *testing.T) {
 func TestDeployAfterItsTurn(t *testing.T) {
 	t.Parallel()
 	s := newBoundedSite(t)
-	ended, ok := s.TryTurn(s.challenge)
-	if !ok {
-		t.Fatal("no turn is free")
-	}
+	ended := s.turn()
 	ended.End()
-	turn, _ := s.TryTurn(s.challenge)
+	turn := s.turn()
 	s.machine.script(func(context.Context, ctf.Program) error {
 		if _, free := s.TryTurn(s.challenge); free {
 			t.Error("it is deployed without a turn")

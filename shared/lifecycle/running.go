@@ -26,8 +26,8 @@ type result struct {
 }
 
 // start begins to settle an instance. When the limit ends the work, or it lost its
-// lease too often, left is told of its challenge, if there is one to be told. When Drain ends it, it is handed
-// on in any case: who does such work here does it no more.
+// lease too often, left is told of its challenge, if there is one to be told. When
+// Drain ends it, it is handed on in any case: who does such work here does it no more.
 func (l *Lifecycle) start(
 	ctx context.Context, turn *Turn, key ctf.InstanceKey, patience time.Duration, left func(context.Context, ctf.ChallengeKey) error,
 ) <-chan result {
