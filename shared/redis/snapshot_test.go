@@ -79,56 +79,6 @@ func TestRestoreEveryState(t *testing.T) {
 	c.bringToItsEnd(t, c.key)
 }
 
-// testRestoreEmptiesThePool: a source may have claimed what is in the pool of a
-// snapshot, and so nobody else gets it. All of it is destroyed and made anew.
-func testRestoreEmptiesThePool(t *testing.T, e env) {
-	ctx := t.Context()
-	name, err := e.store.Installation(ctx)
-	check(t, err)
-	c := newChallenge("c")
-	c.Pool = ctf.Pool{Min: 3, Max: 4}
-	e.create(t, c)
-	e.started(t, c.Key, "bob")
-	old := []ctf.Identity{e.pooled(t, c.Key), e.pooled(t, c.Key), e.pooled(t, c.Key)}
-	for _, id := range old[:2] {
-		e.deploy(t, c.Key, id)
-	}
-	all := collect(t, e.store.Snapshots(ctx))
-	if r := e.reserve(t, c.Key, alice); r.Instance.Key.Identity != old[0] {
-		t.Fatalf("the pool gives %+v", r)
-	}
-
-	e.flush(t)
-	e.restore(t, all, name)
-	if r := e.reserve(t, c.Key, "carol"); r.Claimed || slices.Contains(old, r.Instance.Key.Identity) {
-		t.Errorf("the pool gives %+v", r)
-	}
-	e.checkLists(t, c.Key)
-	events, _, err := e.store.Pending(ctx, c.Key, "")
-	check(t, err)
-	if !slices.ContainsFunc(events, func(of ctf.Event) bool { return of.Type == ctf.ChallengeUnsettled }) {
-		t.Errorf("nobody is told: %+v", events)
-	}
-	e.store.Shift(3 * time.Minute)
-	due := e.due(t)
-	slices.Sort(due)
-	slices.Sort(old)
-	if d := cmp.Diff(old, due); d != "" {
-		t.Errorf("what is due: %s", d)
-	}
-	for _, id := range old {
-		e.destroy(t, c.Key, id)
-	}
-	for range 2 { // of four, two are held
-		if id := e.pooled(t, c.Key); slices.Contains(old, id) {
-			t.Errorf("%s is made again", id)
-		}
-	}
-	if _, more, err := e.store.ReservePooled(ctx, c.Key); more || err != nil {
-		t.Errorf("the pool wants more: %v, %v", more, err)
-	}
-}
-
 // restore does what a restore of these snapshots does.
 func (e env) restore(t *testing.T, all []redis.Snapshot, name string) {
 	t.Helper()
