@@ -1,7 +1,9 @@
 package createinstance_test
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -44,13 +46,16 @@ func newStore(t *testing.T) *redis.Store {
 	return store
 }
 
-// An interrupted store has something happen when an instance was deployed, and
-// before anybody is told.
+// An interrupted store has something happen when an instance was deployed: before
+// that is on record, or after it and before anybody is told. The errors are what the
+// deployer hears.
 type interrupted struct {
 	*redis.Store
-	once      sync.Once
-	interrupt func()
+	once          sync.Once
+	before, after interruption
 }
+
+type interruption func(context.Context, *redis.Store, ctf.Lease, ctf.InstanceKey) error
 
 func (s *interrupted) Lease(ctx context.Context, key ctf.InstanceKey) (ctf.Lease, error) {
 	lease, err := s.Store.Lease(ctx, key)
@@ -62,37 +67,58 @@ type interruptedLease struct {
 	store *interrupted
 }
 
-func (l interruptedLease) Deployed(ctx context.Context, w ctf.Work, r ctf.Result) (ctf.Instance, error) {
-	i, err := l.Lease.Deployed(ctx, w, r)
-	l.store.once.Do(l.store.interrupt)
+func (l interruptedLease) Deployed(ctx context.Context, w ctf.Work, r ctf.Result) (i ctf.Instance, err error) {
+	first := false
+	l.store.once.Do(func() { first = true })
+	if first && l.store.before != nil {
+		if err := l.store.before(ctx, l.store.Store, l.Lease, w.Instance.Key); err != nil {
+			return ctf.Instance{}, err
+		}
+	}
+	i, err = l.Lease.Deployed(ctx, w, r)
+	if first && l.store.after != nil {
+		err = cmp.Or(l.store.after(ctx, l.store.Store, l.Lease, w.Instance.Key), err)
+	}
 	return i, err
 }
 
-// TestInterrupted has an instance be moved, or deleted, right after it was
-// deployed. Its creator is told where it is, or that it was deleted.
+// TestInterrupted has something happen to an instance right when it was deployed. Its
+// creator is told where it is, that it was deleted, or that nobody knows.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
+	remove := func(ctx context.Context, s *redis.Store, _ ctf.Lease, _ ctf.InstanceKey) error {
+		_, _, err := s.DeleteInstance(ctx, challenge(), "team")
+		return err
+	}
 	for name, c := range map[string]struct {
-		interrupt func(context.Context, *redis.Store) error
-		reason    ctf.Reason
+		before, after interruption
+		reason        ctf.Reason
 	}{
-		"moved by a blue-green update": {func(ctx context.Context, s *redis.Store) error {
+		"moved by a blue-green update": {after: func(ctx context.Context, s *redis.Store, _ ctf.Lease, _ ctf.InstanceKey) error {
 			_, err := s.UpdateChallenge(ctx, challenge(), ctf.ChallengeChange{
 				SetScenario: true, Scenario: ctf.Scenario{Digest: "two"}, Strategy: ctf.BlueGreen,
 			})
 			return err
-		}, ""},
-		"deleted": {func(ctx context.Context, s *redis.Store) error {
-			_, _, err := s.DeleteInstance(ctx, challenge(), "team")
-			return err
-		}, ctf.ReasonInstanceDeleted},
+		}},
+		"deleted": {after: remove, reason: ctf.ReasonInstanceDeleted},
+		"deleted, and it was not heard that it is deployed": {after: func(ctx context.Context, s *redis.Store, held ctf.Lease, key ctf.InstanceKey) error {
+			return cmp.Or(remove(ctx, s, held, key), ctf.StoreUnavailable(errors.New("no answer")))
+		}, reason: ctf.ReasonUnavailable},
+		"failed for another, who took the lease": {before: func(ctx context.Context, s *redis.Store, held ctf.Lease, key ctf.InstanceKey) error {
+			held.Release() // as if it had been silent for long
+			other, err := s.Lease(ctx, key)
+			if err != nil {
+				return err
+			}
+			defer other.Release()
+			_, err = other.Load(ctx)
+			return cmp.Or(err, other.Abandon(ctx, ctf.Deleting, "broken"), other.Forget(ctx))
+		}, reason: ctf.ReasonUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			store := newStore(t)
-			l := lifecycle.New(&interrupted{Store: store, interrupt: func() {
-				check(t, c.interrupt(t.Context(), store))
-			}}, engine{}, announcer{}, lifecycle.Bounds{}, time.Minute)
+			l := lifecycle.New(&interrupted{Store: store, before: c.before, after: c.after}, engine{}, announcer{}, lifecycle.Bounds{}, time.Minute)
 
 			got, err := createinstance.New(store, l, announcer{}).Handle(t.Context(), ctf.Caller{Tenant: ctf.DefaultTenant},
 				&instancev1.CreateInstanceRequest{ChallengeId: "challenge", SourceId: "team"})
