@@ -27,67 +27,25 @@ func drained[T any](sequence iter.Seq2[T, error]) (failed error) {
 	return failed
 }
 
-// A request is one thing that is asked of a store.
-type request = func(context.Context, ctf.ChallengeKey, ctf.Identity) error
-
-// steps are asked of a store that has damaged records. The source "team" has an
-// instance of the challenge, whose identity is given. One store is ahead of time.
-func (e env) steps(late env) []request {
-	reserve := func(source ctf.SourceID, ready bool) request {
-		return func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {
-			_, err := e.store.Reserve(ctx, ctf.ReserveRequest{Challenge: c, Source: source, ReadyOnly: ready})
-			return err
-		}
-	}
-	update := func(change ctf.ChallengeChange) request {
-		return func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {
-			_, err := e.store.UpdateChallenge(ctx, c, change)
-			return err
-		}
-	}
-	return []request{
-		reserve("team", false), reserve("newcomer", false), reserve("newcomer", true), reserve("leaver", false),
-		update(ctf.ChallengeChange{SetTimeout: true, Timeout: new(time.Minute)}), update(newDigest(ctf.BlueGreen)),
-		update(ctf.ChallengeChange{SetMin: true, SetMax: true}),
-		func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {
-			_, err := e.store.Instance(ctx, c, "team")
+// damageSteps are asked of a store that has damaged records. The source "team" has
+// an instance of the challenge that is ready. One store is ahead of time.
+func (e env) damageSteps(late env, c ctf.ChallengeKey, has map[string]ctf.Identity) map[string]step {
+	all := e.steps(c, has)
+	maps.Copy(all, map[string]step{
+		"claim": func(ctx context.Context) error {
+			_, err := e.store.Reserve(ctx, ctf.ReserveRequest{Challenge: c, Source: "newcomer", ReadyOnly: true})
 			return err
 		},
-		func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {
-			_, err := e.store.Renew(ctx, c, "team")
-			return err
-		},
-		func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {
-			_, _, err := e.store.DeleteInstance(ctx, c, "team")
-			return err
-		},
-		func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {
-			_, _, err := e.store.DeleteChallenge(ctx, c)
-			return err
-		},
-		func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {
-			_, err := e.store.RemoveChallenge(ctx, c)
-			return err
-		},
-		func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {
-			_, _, err := e.store.ReservePooled(ctx, c)
-			return err
-		},
-		func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {
+		"retrieve": func(ctx context.Context) error { _, err := e.store.Instance(ctx, c, "team"); return err },
+		"query": func(ctx context.Context) error {
 			return errors.Join(drained(e.store.BySource(ctx, tenant, "team")), drained(e.store.Claimed(ctx, c)),
 				drained(e.store.All(ctx, c)), drained(e.store.Challenges(ctx, tenant)))
 		},
-		func(ctx context.Context, _ ctf.ChallengeKey, _ ctf.Identity) error {
-			return drained(late.store.Due(ctx))
-		},
-		func(ctx context.Context, _ ctf.ChallengeKey, _ ctf.Identity) error {
-			return drained(e.store.Snapshots(ctx))
-		},
-		func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {
-			return e.store.RepairIndexes(ctx, c)
-		},
-		func(ctx context.Context, c ctf.ChallengeKey, id ctf.Identity) error {
-			l, err := e.store.Lease(ctx, ctf.InstanceKey{Challenge: c, Identity: id})
+		"expire":   func(ctx context.Context) error { return drained(late.store.Due(ctx)) },
+		"snapshot": func(ctx context.Context) error { return drained(e.store.Snapshots(ctx)) },
+		"repair":   func(ctx context.Context) error { return e.store.RepairIndexes(ctx, c) },
+		"work": func(ctx context.Context) error {
+			l, err := e.store.Lease(ctx, ctf.InstanceKey{Challenge: c, Identity: has["team"]})
 			if err != nil {
 				return err
 			}
@@ -97,12 +55,13 @@ func (e env) steps(late env) []request {
 				return err
 			}
 			w.Instance.State = ctf.Updating
-			if _, err := l.Deployed(ctx, w, result(id)); err != nil {
+			if _, err := l.Deployed(ctx, w, result(has["team"])); err != nil {
 				return err
 			}
 			return l.Abandon(ctx, ctf.Failed, "it failed")
 		},
-	}
+	})
+	return all
 }
 
 // FuzzDamage puts anything into a field of a record, and takes a step. What comes
@@ -112,18 +71,20 @@ func FuzzDamage(f *testing.F) {
 	late := e
 	late.store = open(f, e.url, e.keys, 0)
 	late.store.Shift(2 * time.Hour)
-	c, team, restore := e.populated(f)
-	steps := e.steps(late)
+	c, has, restore := e.populated(f)
+	steps := e.damageSteps(late, c, has)
+	order := slices.Sorted(maps.Keys(steps))
 	mine, others := e.allRecords(f, c)
 	before := e.records(f, slices.Concat(mine, others))
-	for step := range steps {
+	for step := range order {
 		f.Add(byte(step), byte(0), byte(step), "")
 		f.Add(byte(step), byte(1), byte(2*step), "x")
 		f.Add(byte(step), byte(2), byte(3*step), "-1")
 	}
-	f.Add(byte(8), byte(0), byte(9), "1.5")
-	f.Add(byte(14), byte(1), byte(4), "99999999999999999999.000000000")
-	f.Fuzz(func(t *testing.T, step, record, field byte, value string) {
+	f.Add(byte(slices.Index(order, "renew team")), byte(0), byte(9), "1.5")
+	f.Add(byte(slices.Index(order, "expire")), byte(1), byte(4), "99999999999999999999.000000000")
+	f.Fuzz(func(t *testing.T, n, record, field byte, value string) {
+		step := order[int(n)%len(order)]
 		damaged := mine[int(record)%len(mine)]
 		names := slices.Sorted(maps.Keys(before[damaged]))
 		name := names[int(field)%len(names)]
@@ -135,26 +96,26 @@ func FuzzDamage(f *testing.F) {
 		check(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), patient)
 		defer cancel()
-		err = steps[int(step)%len(steps)](ctx, c, team)
+		err = steps[step](ctx)
 		typed, ok := errors.AsType[*ctf.Error](err)
 		switch {
 		case err == nil, errors.Is(err, ctf.ErrUnreadable), ok && typed.Kind != ctf.Internal,
 			errors.Is(err, ctf.ErrNoneReady), errors.Is(err, ctf.ErrSuperseded), errors.Is(err, ctf.ErrLeaseLost):
 		default:
-			t.Errorf("step %d with %s=%q of %s: %v", step, name, value, damaged, err)
+			t.Errorf("%s with %s=%q of %s: %v", step, name, value, damaged, err)
 		}
 		after := e.records(t, slices.Concat(mine, others))
-		if err != nil && strings.Contains(err.Error(), "user_script") && int(step)%len(steps) != len(steps)-1 {
-			want := maps.Clone(before) // a script that failed has done nothing; the last step has several
+		if err != nil && strings.Contains(err.Error(), "user_script") && step != "work" {
+			want := maps.Clone(before) // a script that failed has done nothing; work has several
 			want[damaged] = maps.Clone(want[damaged])
 			want[damaged][name] = value
 			if d := cmp.Diff(want, after); d != "" {
-				t.Errorf("step %d with %s=%q of %s was done by half:\n%s", step, name, value, damaged, d)
+				t.Errorf("%s with %s=%q of %s was done by half:\n%s", step, name, value, damaged, d)
 			}
 		}
 		for _, k := range others {
 			if d := cmp.Diff(before[k], after[k]); d != "" {
-				t.Errorf("step %d with %s=%q of %s changed another challenge:\n%s", step, name, value, damaged, d)
+				t.Errorf("%s with %s=%q of %s changed another challenge:\n%s", step, name, value, damaged, d)
 			}
 		}
 	})
@@ -185,18 +146,18 @@ func (e env) allRecords(t testing.TB, c ctf.ChallengeKey) (mine, others []string
 }
 
 // populated makes two challenges, each with instances in several states, and
-// returns one of them, what "team" has of it, and what makes all anew.
-func (e env) populated(f *testing.F) (ctf.ChallengeKey, ctf.Identity, func(goredis.Pipeliner)) {
+// returns one of them, what sources have of it, and what makes all anew.
+func (e env) populated(f *testing.F) (ctf.ChallengeKey, map[string]ctf.Identity, func(goredis.Pipeliner)) {
 	f.Helper()
-	var team ctf.Identity
+	has := map[string]ctf.Identity{"newcomer": "none"}
 	c, other := newChallenge("c"), newChallenge("other")
 	c.Timeout = new(time.Hour) // so that it is due, and the other is not
 	for _, c := range []ctf.Challenge{other, c} {
 		c.Until, c.Pool = new(time.Now().Add(24*time.Hour)), ctf.Pool{Min: 3, Max: 9}
 		e.create(f, c)
-		team = e.started(f, c.Key, "team").Key.Identity
-		e.reserve(f, c.Key, "beginner")
-		e.started(f, c.Key, "leaver")
+		has["team"] = e.started(f, c.Key, "team").Key.Identity
+		has["beginner"] = e.reserve(f, c.Key, "beginner").Instance.Key.Identity
+		has["leaver"] = e.started(f, c.Key, "leaver").Key.Identity
 		_, _, err := e.store.DeleteInstance(f.Context(), c.Key, "leaver")
 		check(f, err)
 		e.deploy(f, c.Key, e.pooled(f, c.Key))
@@ -206,7 +167,7 @@ func (e env) populated(f *testing.F) (ctf.ChallengeKey, ctf.Identity, func(gored
 	for _, k := range e.allKeys(f) {
 		dumps[k] = e.raw.Dump(f.Context(), k).Val()
 	}
-	return c.Key, team, func(p goredis.Pipeliner) {
+	return c.Key, has, func(p goredis.Pipeliner) {
 		p.FlushAll(context.Background())
 		for k, dump := range dumps {
 			p.Restore(context.Background(), k, 0, dump)

@@ -70,6 +70,9 @@ func newCrowd(t *testing.T, e env) *crowd {
 	e.update(t, c.key, newDigest(ctf.BlueGreen))
 	c.names["ready"] = e.started(t, c.key, "ready").Key.Identity
 	c.names["pending"] = e.reserve(t, c.key, "pending").Instance.Key.Identity
+	c.names["deleting"] = e.started(t, c.key, "deleting").Key.Identity
+	_, _, err := e.store.DeleteInstance(ctx, c.key, "deleting")
+	check(t, err)
 	c.names["pooled"] = e.pooled(t, c.key)
 	e.deploy(t, c.key, c.names["pooled"])
 	c.names["pooled later"] = e.pooled(t, c.key)
@@ -80,7 +83,7 @@ func newCrowd(t *testing.T, e env) *crowd {
 	half, err := updating.Replacement(ctx)
 	check(t, err)
 	c.names["half"], c.leases["updating"] = half, updating
-	for _, name := range []string{"half", "pending", "pooled later", "ready"} {
+	for _, name := range []string{"deleting", "half", "pending", "pooled later", "ready"} {
 		c.leases[name] = e.lease(t, c.key, c.names[name])
 	}
 	for name, lease := range c.leases {
@@ -114,21 +117,7 @@ func (c *crowd) records(t *testing.T) map[string]string {
 type step = func(context.Context) error
 
 func (c *crowd) steps() map[string]step {
-	inPlace := newDigest(ctf.InPlace)
-	inPlace.Scenario.Digest = "sha256:3"
-	all := map[string]step{
-		"update in place":  c.change(inPlace),
-		"update of terms":  c.change(ctf.ChallengeChange{SetTimeout: true, Timeout: new(time.Minute)}),
-		"update of pool":   c.change(ctf.ChallengeChange{SetMin: true}),
-		"delete challenge": func(ctx context.Context) error { _, _, err := c.store.DeleteChallenge(ctx, c.key); return err },
-		"remove challenge": func(ctx context.Context) error { _, err := c.store.RemoveChallenge(ctx, c.key); return err },
-		"hand on":          func(ctx context.Context) error { return c.store.HandOn(ctx, c.key) },
-		"fill pool":        func(ctx context.Context) error { _, _, err := c.store.ReservePooled(ctx, c.key); return err },
-		"expire":           func(ctx context.Context) error { return first(c.store.Due(ctx)) },
-	}
-	for name := range c.names {
-		c.addSource(all, ctf.SourceID(name))
-	}
+	all := c.env.steps(c.key, c.names)
 	for name, lease := range c.leases {
 		all["deployed "+name] = func(ctx context.Context) error { _, err := lease.Deployed(ctx, c.works[name], result("1")); return err }
 		all["abandon "+name] = func(ctx context.Context) error { return lease.Abandon(ctx, ctf.Deleting, "broken") }
@@ -141,20 +130,40 @@ func (c *crowd) steps() map[string]step {
 	return all
 }
 
-func (c *crowd) addSource(all map[string]step, source ctf.SourceID) {
-	all["create "+string(source)] = func(ctx context.Context) error {
-		_, err := c.store.Reserve(ctx, ctf.ReserveRequest{Challenge: c.key, Source: source})
-		return err
+// steps are all that need no lease, on a challenge and on what sources have of it.
+func (e env) steps(c ctf.ChallengeKey, has map[string]ctf.Identity) map[string]step {
+	change := func(change ctf.ChallengeChange) step {
+		return func(ctx context.Context) error { _, err := e.store.UpdateChallenge(ctx, c, change); return err }
 	}
-	all["renew "+string(source)] = func(ctx context.Context) error { _, err := c.store.Renew(ctx, c.key, source); return err }
-	all["delete "+string(source)] = func(ctx context.Context) error {
-		_, _, err := c.store.DeleteInstance(ctx, c.key, source)
-		return err
+	inPlace, blueGreen := newDigest(ctf.InPlace), newDigest(ctf.BlueGreen)
+	inPlace.Scenario.Digest, blueGreen.Scenario.Digest = "sha256:3", "sha256:4"
+	all := map[string]step{
+		"update in place":   change(inPlace),
+		"update blue-green": change(blueGreen),
+		"update of terms":   change(ctf.ChallengeChange{SetTimeout: true, Timeout: new(time.Minute)}),
+		"update of pool":    change(ctf.ChallengeChange{SetMin: true, SetMax: true}),
+		"delete challenge":  func(ctx context.Context) error { _, _, err := e.store.DeleteChallenge(ctx, c); return err },
+		"disown challenge": func(ctx context.Context) error {
+			return e.store.DisownChallenge(ctx, c, slices.Collect(maps.Values(has)))
+		},
+		"remove challenge": func(ctx context.Context) error { _, err := e.store.RemoveChallenge(ctx, c); return err },
+		"hand on":          func(ctx context.Context) error { return e.store.HandOn(ctx, c) },
+		"fill pool":        func(ctx context.Context) error { _, _, err := e.store.ReservePooled(ctx, c); return err },
+		"expire":           func(ctx context.Context) error { return first(e.store.Due(ctx)) },
 	}
-}
-
-func (c *crowd) change(change ctf.ChallengeChange) step {
-	return func(ctx context.Context) error { _, err := c.store.UpdateChallenge(ctx, c.key, change); return err }
+	for name, id := range has {
+		source := ctf.SourceID(name)
+		all["create "+name] = func(ctx context.Context) error {
+			_, err := e.store.Reserve(ctx, ctf.ReserveRequest{Challenge: c, Source: source})
+			return err
+		}
+		all["renew "+name] = func(ctx context.Context) error { _, err := e.store.Renew(ctx, c, source); return err }
+		all["delete "+name] = func(ctx context.Context) error { _, _, err := e.store.DeleteInstance(ctx, c, source); return err }
+		all["disown "+name] = func(ctx context.Context) error {
+			return e.store.DisownInstance(ctx, ctf.InstanceKey{Challenge: c, Identity: id})
+		}
+	}
+	return all
 }
 
 // first reads to the first error.

@@ -27,11 +27,6 @@ func TestRestoreEveryState(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	c := newCrowd(t, newEnv(t, redistest.Start(t)))
-	c.reserve(t, c.key, "deleting") // out of the pool, which is filled again
-	_, _, err := c.store.DeleteInstance(ctx, c.key, "deleting")
-	check(t, err)
-	pooled := c.pooled(t, c.key)
-	c.deploy(t, c.key, pooled)
 	name, err := c.store.Installation(ctx)
 	check(t, err)
 	check(t, c.leases["half"].Journal(ctf.Pending).Append(ctx, []byte("of the half")))
@@ -71,7 +66,7 @@ func TestRestoreEveryState(t *testing.T) {
 	if i, err := c.store.Instance(ctx, c.key, "updating"); err != nil || i.Key.Identity != c.names["half"] {
 		t.Errorf("after the switch: %+v, %v", i, err)
 	}
-	for _, id := range []ctf.Identity{pooled, c.names["pooled later"]} {
+	for _, id := range []ctf.Identity{c.names["pooled"], c.names["pooled later"]} {
 		if i, _ := c.find(t, c.key, id); i.State != ctf.Deleting {
 			t.Errorf("%s, which was in the pool, is %q", id, i.State)
 		}
