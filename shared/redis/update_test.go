@@ -204,6 +204,9 @@ func testFailedDeleteIsTakenUpByTheNext(t *testing.T, e env) {
 			t.Fatalf("first at the instance: %t, at the challenge: %t, want %t", first, challenge, want)
 		}
 	}
+	check(t, e.store.DisownInstance(ctx, ctf.InstanceKey{Challenge: c, Identity: id})) // which nobody deletes
+	check(t, e.store.DisownChallenge(ctx, c, []ctf.Identity{id}))
+	e.update(t, c, ctf.ChallengeChange{SetMin: true})
 	deletes(true)
 	deletes(false)
 	l := e.lease(t, c, id)

@@ -8,5 +8,5 @@ for id, r in pairs(left) do
     set(instance_key(id), r, { deleted_by = unowned })
   end
 end
-if arg.challenge and c and next(left) then set(challenge_key, c, { deleting = unowned }) end
+if arg.challenge and c and c.deleting ~= "" and next(left) then set(challenge_key, c, { deleting = unowned }) end
 return { "ok" }
