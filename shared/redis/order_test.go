@@ -46,7 +46,7 @@ func testAnyOrder(t *testing.T, e env) {
 		t.Fatal(removed, err)
 	}
 	for _, k := range e.allKeys(t) {
-		if strings.Contains(k, "}:") && !strings.HasSuffix(k, "}:o") && !strings.Contains(k, "}:t:") {
+		if strings.Contains(k, "}:") && !outlives(k) {
 			t.Errorf("%s is left", k)
 		}
 	}

@@ -157,7 +157,7 @@ func (e env) bringToItsEnd(t *testing.T, c ctf.ChallengeKey) {
 		t.Fatal(removed, err)
 	}
 	for _, k := range e.allKeys(t) {
-		if strings.Contains(k, "}:") && !strings.HasPrefix(k, "{") && !strings.HasSuffix(k, "}:o") && !strings.Contains(k, "}:t:") {
+		if strings.Contains(k, "}:") && !strings.HasPrefix(k, "{") && !outlives(k) {
 			t.Errorf("%s is left", k)
 		}
 	}
