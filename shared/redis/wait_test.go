@@ -1,7 +1,11 @@
 package redis_test
 
 import (
+	"context"
 	"fmt"
+	"regexp"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -91,6 +95,40 @@ func TestWaitForAReplicaThatHangs(t *testing.T) {
 	if w, err = l.Load(ctx); err != nil || w.Attempt != 1 {
 		t.Errorf("attempt %d, %v; want the first", w.Attempt, err)
 	}
+}
+
+// TestPromisesWait takes each step while the replica hangs. Those whose answers are
+// promises, or are what one rests on, wait in vain, and no others wait.
+func TestPromisesWait(t *testing.T) {
+	t.Parallel()
+	e, replica := newReplicated(t)
+	e.url += "?pool_size=200" // so that no step waits for another
+	e.store = openWaiting(t, e, 1)
+	c := newCrowd(t, e)
+	steps := c.steps()
+	steps["create challenge"] = func(ctx context.Context) error { return c.store.CreateChallenge(ctx, newChallenge("other")) }
+	steps["lease"] = func(ctx context.Context) error {
+		_, err := c.store.Lease(ctx, ctf.InstanceKey{Challenge: c.key, Identity: c.names["pooled"]})
+		return err
+	}
+	for name, lease := range c.leases {
+		steps["load "+name] = func(ctx context.Context) error { _, err := lease.Load(ctx); return err }
+	}
+	idle := regexp.MustCompile(`^(hand on|fill pool|expire)$|^(append|rebase|disown) `)
+
+	replica.Pause()
+	defer replica.Resume()
+	var group sync.WaitGroup
+	for step, take := range steps {
+		group.Go(func() {
+			err := take(t.Context())
+			waited := ctf.ReasonOf(err) == ctf.ReasonUnavailable && strings.Contains(err.Error(), "replicas have it")
+			if promise := !idle.MatchString(step); waited != promise {
+				t.Errorf("%s: %v; it is a promise: %t", step, err, promise)
+			}
+		})
+	}
+	group.Wait()
 }
 
 // TestWaitForTooMany: there are fewer replicas than are waited for.
