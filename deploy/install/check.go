@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -67,10 +68,17 @@ func (o Options) checkImages() error {
 }
 
 func (o Options) checkRedis() error {
+	wait, err := strconv.ParseUint(o.Settings["REDIS_WAIT"], 10, 8)
+	if err != nil {
+		wait = 0 // what is no number is refused with the other settings
+	}
+	if o.Redis == "" && wait > 0 {
+		return errors.New("setting REDIS_WAIT: the Redis that is installed has no replicas to wait for: give the address of another")
+	}
 	if o.Redis == "" {
 		return nil
 	}
-	if err := redis.CheckAddress(o.Redis); err != nil {
+	if err := redis.CheckAddress(o.Redis, uint8(wait)); err != nil {
 		return fmt.Errorf("redis address: %w", err)
 	}
 	return nil

@@ -38,13 +38,21 @@ func TestRefusals(t *testing.T) {
 		"a wait without a unit":            {func(o *install.Options) { o.Settings = map[string]string{"CREATE_WAIT": "60"} }, []string{"setting CREATE_WAIT", "1m"}},
 		"replicas of no number":            {func(o *install.Options) { o.Settings = map[string]string{"REDIS_WAIT": "all"} }, []string{"setting REDIS_WAIT", "number"}},
 		"replicas that nobody has":         {func(o *install.Options) { o.Settings = map[string]string{"REDIS_WAIT": "1"} }, []string{"setting REDIS_WAIT", "no replicas"}},
-		"an overlay that is not there":     {func(o *install.Options) { o.Overlay = "staging" }, []string{`overlay "staging"`, "local, production"}},
-		"no overlay":                       {func(o *install.Options) { o.Overlay = "" }, []string{`overlay ""`}},
-		"no images":                        {func(o *install.Options) { o.Images = nil }, []string{"image api", "image engine", "image redis"}},
-		"an image nobody knows":            {func(o *install.Options) { o.Images["agent"] = "a" }, []string{"image agent"}},
-		"an image that is no reference":    {func(o *install.Options) { o.Images["api"] = "My Image" }, []string{"image api"}},
-		"two Redis":                        {func(o *install.Options) { o.Redis = "redis://r:6379" }, []string{"image redis", "leave one"}},
-		"an address that is none":          {func(o *install.Options) { o.Redis = "r:6379"; delete(o.Images, "redis") }, []string{"redis address", "redis://"}},
+		"replicas of a Cluster": {func(o *install.Options) {
+			o.Redis, o.Settings = "rediss+cluster://r:6379", map[string]string{"REDIS_WAIT": "1"}
+			delete(o.Images, "redis")
+		}, []string{"redis address", "replicas", "Cluster"}},
+		"replicas of several addresses": {func(o *install.Options) {
+			o.Redis, o.Settings = "redis://a:6379,b:6379", map[string]string{"REDIS_WAIT": "1"}
+			delete(o.Images, "redis")
+		}, []string{"redis address", "replicas", "Cluster"}},
+		"an overlay that is not there":  {func(o *install.Options) { o.Overlay = "staging" }, []string{`overlay "staging"`, "local, production"}},
+		"no overlay":                    {func(o *install.Options) { o.Overlay = "" }, []string{`overlay ""`}},
+		"no images":                     {func(o *install.Options) { o.Images = nil }, []string{"image api", "image engine", "image redis"}},
+		"an image nobody knows":         {func(o *install.Options) { o.Images["agent"] = "a" }, []string{"image agent"}},
+		"an image that is no reference": {func(o *install.Options) { o.Images["api"] = "My Image" }, []string{"image api"}},
+		"two Redis":                     {func(o *install.Options) { o.Redis = "redis://r:6379" }, []string{"image redis", "leave one"}},
+		"an address that is none":       {func(o *install.Options) { o.Redis = "r:6379"; delete(o.Images, "redis") }, []string{"redis address", "redis://"}},
 		"a Sentinel without a master": {func(o *install.Options) { o.Redis = "redis+sentinel://r:1"; delete(o.Images, "redis") }, []string{
 			"redis address", "master_name",
 		}},

@@ -24,9 +24,6 @@ func (o Options) checkSettings() error {
 	if o.RegistryPassword != "" && o.Settings["OCI_USERNAME"] == "" {
 		wrong = append(wrong, errors.New("registry password: it is not said whose it is: give the settings OCI_USERNAME and OCI_REGISTRY"))
 	}
-	if n, _ := strconv.Atoi(o.Settings["REDIS_WAIT"]); n > 0 && (o.Redis == "" || strings.HasPrefix(o.Redis, "redis+cluster:")) {
-		wrong = append(wrong, errors.New("setting REDIS_WAIT: the Redis that is installed has no replicas to wait for, and those of a Cluster can't be: give the address of another"))
-	}
 	return errors.Join(wrong...)
 }
 

@@ -12,7 +12,7 @@ import (
 
 // connect reads the address and makes a client; it does not dial. Cluster and
 // Sentinel are told by the scheme, several addresses or master_name.
-func connect(address string) (redis.UniversalClient, error) {
+func connect(address string, wait uint8) (redis.UniversalClient, error) {
 	scheme, rest, ok := strings.Cut(address, "://")
 	if !ok {
 		return nil, errors.New("the Redis address must begin with a scheme such as redis://")
@@ -31,6 +31,9 @@ func connect(address string) (redis.UniversalClient, error) {
 	case mode == "sentinel" || strings.Contains(rest, "master_name="):
 		return sentinel(plain)
 	case mode == "cluster" || len(hosts) > 1 || strings.Contains(rest, "addr="):
+		if wait > 0 {
+			return nil, errWaitCluster
+		}
 		return cluster(plain)
 	case mode == "":
 		return single(plain)
@@ -38,9 +41,10 @@ func connect(address string) (redis.UniversalClient, error) {
 	return nil, fmt.Errorf("unknown scheme %q of the Redis address", scheme)
 }
 
-// CheckAddress tells whether [Open] can read an address. It connects to nothing.
-func CheckAddress(address string) error {
-	client, err := connect(address)
+// CheckAddress tells whether [Open] can read an address, and wait for so many
+// replicas there. It connects to nothing.
+func CheckAddress(address string, wait uint8) error {
+	client, err := connect(address, wait)
 	if err != nil {
 		return err
 	}

@@ -88,7 +88,7 @@ func TestConnect(t *testing.T) {
 		"localhost:6379":                               "",
 		"":                                             "",
 	} {
-		client, err := connect(address)
+		client, err := connect(address, 0)
 		if (err == nil) != (want != "") {
 			t.Errorf("%s: %v", address, err)
 		}
@@ -125,7 +125,7 @@ func FuzzConnect(f *testing.F) {
 		f.Add(address)
 	}
 	f.Fuzz(func(t *testing.T, address string) {
-		client, err := connect(address)
+		client, err := connect(address, 0)
 		if err != nil {
 			wantDiscreet(t, err, address)
 			return

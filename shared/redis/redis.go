@@ -108,11 +108,8 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 	if s.decoder, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxUnpacked)); err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
-	if s.client, err = connect(options.URL); err != nil {
+	if s.client, err = connect(options.URL, options.Wait); err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
-	}
-	if _, ok := s.client.(*redis.ClusterClient); ok && s.wait > 0 {
-		return nil, errors.Join(fmt.Errorf("open the store: %w", errWaitCluster), s.Close())
 	}
 	if options.Hook != nil {
 		s.client.AddHook(options.Hook)

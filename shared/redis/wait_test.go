@@ -143,8 +143,10 @@ func TestNobodyWaitsInACluster(t *testing.T) {
 	t.Parallel()
 	keys, err := redis.ParseKeys(redis.NewKey())
 	check(t, err)
-	if _, err := redis.Open(t.Context(), redis.Options{URL: "redis+cluster://127.0.0.1:1", Keys: keys, Wait: 1, Lazy: true}); err == nil {
-		t.Error("it is opened")
+	for _, address := range []string{"redis+cluster://127.0.0.1:1", "rediss+cluster://127.0.0.1:1", "redis://127.0.0.1:1,127.0.0.1:2", "redis://127.0.0.1:1?addr=127.0.0.1:2"} {
+		if _, err := redis.Open(t.Context(), redis.Options{URL: address, Keys: keys, Wait: 1, Lazy: true}); err == nil {
+			t.Errorf("%s is opened", address)
+		}
 	}
 }
 
