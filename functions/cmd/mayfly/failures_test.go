@@ -25,33 +25,35 @@ const examples = "../../../shared/sdk/examples"
 // quiet keeps the ticks of a server from doing what a test is about.
 var quiet = []string{"LOG_LEVEL=warn", "TICK=1h", "RECONCILE=1h"}
 
-// TestFailingDestroy (A34): what can't be destroyed keeps its record, so that
-// it can be tried again.
+// TestFailingDestroy (A34): what can't be destroyed keeps its record, and whoever tries
+// again when it can be is told that he succeeded.
 func TestFailingDestroy(t *testing.T) {
-	s := newServer(t, quiet...)
-	s.Start()
-	s.Must(http.MethodPost, "/challenge", map[string]any{"id": "1", "scenario": pushService(t, s, "service:1")})
-	address := s.Must(http.MethodPost, "/instance", map[string]any{"challengeId": "1", "sourceId": "2"}).ConnectionInfo
+	for name, path := range map[string]string{"instance": "/instance/1/2", "challenge": "/challenge/1"} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t, quiet...)
+			s.Start()
+			s.Must(http.MethodPost, "/challenge", map[string]any{"id": "1", "scenario": pushService(t, s, "service:1")})
+			address := s.Must(http.MethodPost, "/instance", map[string]any{"challengeId": "1", "sourceId": "2"}).ConnectionInfo
 
-	// Where processes are written down there is a file instead.
-	instances := filepath.Join(s.Dir, "data", "instances")
-	rename(t, instances, instances+".away")
-	if err := os.WriteFile(instances, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range []string{"/instance/1/2", "/challenge/1"} {
-		answer := s.try(t, http.MethodDelete, path, nil)
-		wantFailure(t, answer, http.StatusInternalServerError, "DEPLOYMENT_FAILED", "process:index:Process service")
-	}
-	answers(t, address)
-	if err := os.Remove(instances); err != nil {
-		t.Fatal(err)
-	}
-	rename(t, instances+".away", instances)
-	s.Must(http.MethodDelete, "/challenge/1", nil)
-	wantNothingRunning(t, s)
-	if answer := s.try(t, http.MethodGet, "/challenge/1", nil); answer.Status != http.StatusNotFound {
-		t.Errorf("the challenge is there: %s", answer.Raw)
+			// Where processes are written down there is a file instead.
+			instances := filepath.Join(s.Dir, "data", "instances")
+			rename(t, instances, instances+".away")
+			if err := os.WriteFile(instances, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			answer := s.try(t, http.MethodDelete, path, nil)
+			wantFailure(t, answer, http.StatusInternalServerError, "DEPLOYMENT_FAILED", "process:index:Process service")
+			answers(t, address)
+			if err := os.Remove(instances); err != nil {
+				t.Fatal(err)
+			}
+			rename(t, instances+".away", instances)
+			s.Must(http.MethodDelete, path, nil)
+			wantNothingRunning(t, s)
+			if answer := s.try(t, http.MethodGet, path, nil); answer.Status != http.StatusNotFound {
+				t.Errorf("the %s is there: %s", name, answer.Raw)
+			}
+		})
 	}
 }
 
