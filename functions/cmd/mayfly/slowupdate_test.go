@@ -28,15 +28,20 @@ type heldUpdate struct {
 	ended chan reply
 }
 
-// holdUpdate begins an update of a challenge of slowInstances, and returns when
-// it holds everything that it may.
+// createSlow makes the challenge "slow", and so many instances of it.
+func (s *server) createSlow(instances int) {
+	s.tb.Helper()
+	s.Must(http.MethodPost, "/challenge", map[string]any{"id": "slow", "scenario": pushService(s.tb, s, "slow:1"), "timeout": "3600s"})
+	for n := range instances {
+		s.Must(http.MethodPost, "/instance", map[string]any{"challengeId": "slow", "sourceId": strconv.Itoa(n)})
+	}
+}
+
+// holdUpdate begins an update of the challenge, and returns when it holds everything
+// that it may.
 func holdUpdate(tb testing.TB, s *server) *heldUpdate {
 	tb.Helper()
 	h := &heldUpdate{newHold(tb), make(chan reply, 1)}
-	s.Must(http.MethodPost, "/challenge", map[string]any{"id": "slow", "scenario": pushService(tb, s, "slow:1"), "timeout": "3600s"})
-	for n := range slowInstances {
-		s.Must(http.MethodPost, "/instance", map[string]any{"challengeId": "slow", "sourceId": strconv.Itoa(n)})
-	}
 	go func() {
 		answer, err := s.Call(context.WithoutCancel(tb.Context()), http.MethodPatch, "/challenge/slow", map[string]any{
 			"additional": h.additional(), "updateMask": "additional",
@@ -67,6 +72,7 @@ func TestSlowUpdate(t *testing.T) {
 	reference := pushService(t, s, "service:1")
 	s.Must(http.MethodPost, "/challenge", map[string]any{"id": "other", "scenario": reference, "timeout": "3600s"})
 	s.Must(http.MethodPost, "/instance", map[string]any{"challengeId": "other", "sourceId": "0"})
+	s.createSlow(slowInstances)
 	h := holdUpdate(t, s)
 
 	for n := range slowInstances {
