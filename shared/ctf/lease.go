@@ -40,6 +40,9 @@ type Lease interface {
 	// failed) or Failed (a recreate failed). It is refused with [ErrSuperseded]
 	// when the record asks for something else than it did at the last Load.
 	Abandon(ctx context.Context, state State, failure string) error
+	// Excuse has this attempt not count, when it failed through no fault of the
+	// scenario and the instance is left as it is. It may be called again.
+	Excuse(ctx context.Context, w Work) error
 	// Lose records that what a ready instance was made of is gone, why, and how it
 	// is left: Updating, to be made anew, or Deleting, or Ready as it was. A pooled
 	// one is deleted instead of made anew. It returns [ErrSuperseded] when the
@@ -63,7 +66,7 @@ type Work struct {
 	Instance   Instance
 	Checkpoint Checkpoint
 	// Attempt counts the leases that were taken since the record asks for its
-	// state, this one included.
+	// state, this one included, but for those that were excused.
 	Attempt int64
 }
 

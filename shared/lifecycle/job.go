@@ -126,7 +126,7 @@ func (j job) replace(ctx context.Context) error {
 		return nil
 	case outcome.Gone, outcome.Instance.State == ctf.Deleting: // if it can't be destroyed now, expire does so later
 		if j.begun() && !isMistake(err) {
-			return err
+			return j.excuse(ctx, err)
 		}
 		return j.abandon(ctx, ctf.Ready, err)
 	default:
@@ -166,11 +166,22 @@ func (j job) fail(ctx, held context.Context, state ctf.State, err error) error {
 	switch {
 	case errors.Is(err, ctf.ErrSuperseded), errors.Is(err, ctf.ErrLeaseLost), ctx.Err() != nil:
 		return err
-	case isAway(err) && (!j.last || j.Instance.State == ctf.Updating), j.begun() && !isMistake(err):
-		return err // it is no fault of the scenario, and somebody holds the instance: reconcile tries again
+	case isAway(err) && (!j.last || j.Instance.State == ctf.Updating):
+		return err // the scenario may have ended its process: it has only so many attempts
+	case j.begun() && !isMistake(err):
+		return j.excuse(ctx, err) // somebody holds the instance: reconcile tries again
 	default:
 		return j.abandon(ctx, state, err)
 	}
+}
+
+// excuse leaves an update as it is that failed through no fault of its scenario. The
+// attempt does not count, or the update would be given up for what it did not do.
+func (j job) excuse(ctx context.Context, err error) error {
+	if uncounted := j.lease.Excuse(ctx, j.Work); uncounted != nil {
+		return errors.Join(err, uncounted)
+	}
+	return err
 }
 
 // begun tells whether an update has changed what is deployed, so that it can't stay

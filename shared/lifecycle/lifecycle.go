@@ -22,7 +22,8 @@ const retries = 3
 
 // attempts is how many times an instance is begun to be deployed or updated.
 // After so many whose process died, or whose time ran out, it has failed. Each
-// lease counts, so there are enough for a while in which leases are lost.
+// lease counts that is not excused, so there are enough for a while in which leases
+// are lost.
 const attempts = 16
 
 // turnKept is how long a turn is kept while somebody else is at work on the

@@ -114,6 +114,12 @@ func (l *lease) Abandon(ctx context.Context, state ctf.State, failure string) er
 	return err
 }
 
+// Excuse has this attempt not count; see [ctf.Lease].
+func (l *lease) Excuse(ctx context.Context, w ctf.Work) error {
+	_, err := l.call(ctx, "excuse", "attempt", w.Attempt)
+	return err
+}
+
 func (l *lease) sealFailure(failure string) string {
 	if failure == "" {
 		return ""
