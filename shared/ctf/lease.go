@@ -36,10 +36,15 @@ type Lease interface {
 	// deployed.
 	Deployed(ctx context.Context, w Work, r Result) (Instance, error)
 	// Abandon records that the work failed and how the instance is left: Ready
-	// (an update failed, the old generation runs on), Deleting (a deployment
+	// (an update failed, the old generation runs on; of a stripped one nothing does,
+	// and it is left Failed), Deleting (a deployment
 	// failed) or Failed (a recreate failed). It is refused with [ErrSuperseded]
 	// when the record asks for something else than it did at the last Load.
 	Abandon(ctx context.Context, state State, failure string) error
+	// Strip records that what an updating instance is made of is about to be
+	// destroyed: from then on, until it is deployed, no failure leaves it Ready. It
+	// may be called again.
+	Strip(ctx context.Context) error
 	// Excuse has this attempt not count, when it failed through no fault of the
 	// scenario and the instance is left as it is. It may be called again.
 	Excuse(ctx context.Context, w Work) error
@@ -68,6 +73,8 @@ type Work struct {
 	// Attempt counts the leases that were taken since the record asks for its
 	// state, this one included, but for those that were excused.
 	Attempt int64
+	// Bare: it was stripped, and not deployed since.
+	Bare bool
 }
 
 // Program is what to run: the challenge's scenario with its and the instance's

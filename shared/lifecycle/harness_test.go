@@ -81,10 +81,15 @@ func (m *machine) Down(ctx context.Context, key ctf.InstanceKey, c ctf.Checkpoin
 	if err := j.Append(ctx, []byte("destroy")); err != nil {
 		return err
 	}
+	m.forget(key.Identity)
+	return nil
+}
+
+// forget destroys an instance.
+func (m *machine) forget(id ctf.Identity) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.running, key.Identity)
-	return nil
+	delete(m.running, id)
 }
 
 func (m *machine) Resources(_ context.Context, c ctf.Checkpoint) ([]ctf.Resource, error) {

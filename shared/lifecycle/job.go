@@ -86,6 +86,10 @@ func (j job) inTurn(ctx context.Context, k kind, work func() error) error {
 // recreate leaves nothing of the old deployment before it makes the new one. A
 // failure leaves no instance; what one was made of is cleared next.
 func (j job) recreate(ctx context.Context) error {
+	if err := j.lease.Strip(ctx); err != nil {
+		return fmt.Errorf("record that it is destroyed: %w", err)
+	}
+	j.Bare = true
 	if err := j.down(ctx, ctf.Failed); err != nil {
 		return err
 	}
@@ -187,7 +191,7 @@ func (j job) excuse(ctx context.Context, err error) error {
 // begun tells whether an update has changed what is deployed, so that it can't stay
 // what it was.
 func (j job) begun() bool {
-	return j.Instance.State == ctf.Updating && (len(j.Checkpoint.Journal) > 0 || j.Checkpoint.IsEmpty())
+	return j.Instance.State == ctf.Updating && (len(j.Checkpoint.Journal) > 0 || j.Bare)
 }
 
 // isMistake tells whether a scenario itself is to blame.

@@ -90,6 +90,35 @@ func TestUpdateOfNothingFails(t *testing.T) {
 	}
 }
 
+// Whoever was at a recreate died when it had destroyed all, before that was on record:
+// the update that comes next and fails leaves nothing that could be ready.
+func TestUpdateAfterARecreateThatDied(t *testing.T) {
+	t.Parallel()
+	for _, strategy := range []ctf.Strategy{ctf.InPlace, ctf.BlueGreen} {
+		t.Run(string(strategy), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, time.Minute)
+			key := s.started()
+			s.update("two", ctf.Recreate)
+			s.machine.script(nil, func(_ context.Context, id ctf.Identity) error {
+				s.machine.forget(id)
+				return errDied
+			})
+			_, err := s.Settle(t.Context(), key)
+			wantReason(t, err, ctf.ReasonUnavailable)
+			s.machine.script(failUp(errMistake), nil)
+			s.update("three", strategy)
+			_, err = s.Settle(t.Context(), key)
+			wantReason(t, err, ctf.ReasonDeploymentFailed)
+			if i := s.records()[key.Identity]; i.State != ctf.Failed || len(s.machine.deployed()) > 0 {
+				t.Errorf("it is %s, and %v are deployed", i.State, s.machine.deployed())
+			}
+			_, err = s.held()
+			wantReason(t, err, ctf.ReasonInstanceNotFound)
+		})
+	}
+}
+
 // An update that has begun and can't go on, through no fault of its scenario, is
 // not given up, however long that lasts: what is deployed is neither the old one nor
 // the new one.

@@ -28,7 +28,7 @@ import (
 //	d       zset    the identities that are deleting, with the time from which somebody else may see to them
 //	i:ID    hash    an instance: schema, identity, fence, revision, changed_at, state, source, since, last_renew, ends_at,
 //	                info (sealed: connection info and flags), additional, generation, reference, digest, strategy,
-//	                replaces, replacement, bare (yes: a recreate has left nothing of it), failure (sealed), idempotency,
+//	                replaces, replacement, bare (settled_by when a recreate began), failure (sealed), idempotency,
 //	                attempts (leases since it asks for its state),
 //	                and, so that a command sent twice is done once, request, deleted_by, settled_by, appended
 //	x:ID    string  the base of its checkpoint (compressed, sealed)

@@ -122,6 +122,7 @@ func (c *crowd) steps() map[string]step {
 		all["deployed "+name] = func(ctx context.Context) error { _, err := lease.Deployed(ctx, c.works[name], result("1")); return err }
 		all["abandon "+name] = func(ctx context.Context) error { return lease.Abandon(ctx, ctf.Deleting, "broken") }
 		all["lost "+name] = func(ctx context.Context) error { return lease.Lose(ctx, c.works[name], ctf.Deleting, "gone") }
+		all["strip "+name] = lease.Strip
 		all["excuse "+name] = func(ctx context.Context) error { return lease.Excuse(ctx, c.works[name]) }
 		all["append "+name] = func(ctx context.Context) error { return lease.Journal(ctf.Pending).Append(ctx, []byte("entry")) }
 		all["rebase "+name] = func(ctx context.Context) error { return lease.Journal(ctf.Pending).Rebase(ctx, []byte("base")) }

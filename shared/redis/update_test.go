@@ -1,6 +1,7 @@
 package redis_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
+	"github.com/mayfly-ctf/mayfly/shared/redis/redistest"
 )
 
 func testBlueGreenKeepsTheTerms(t *testing.T, e env) {
@@ -244,4 +246,60 @@ func testFailureAfterADelete(t *testing.T, e env) {
 		}
 		wantError(t, l.Abandon(ctx, ctf.Deleting, "it went wrong"), ctf.ErrSuperseded)
 	}
+}
+
+// TestBareUntilSettled: no failure leaves an instance ready once a recreate has begun
+// to destroy it, until it is deployed again. Who deploys it may be an older version,
+// which does not know the field and leaves it.
+func TestBareUntilSettled(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, redistest.Start(t))
+	ctx := t.Context()
+	c := e.create(t, newChallenge("c"))
+	for _, deployed := range []bool{false, true} {
+		source := ctf.SourceID(fmt.Sprint(deployed))
+		id := e.started(t, c, source).Key.Identity
+		moved := newDigest(ctf.Recreate)
+		moved.Scenario.Digest = fmt.Sprint("sha256:recreate ", deployed)
+		e.update(t, c, moved)
+		l := e.lease(t, c, id)
+		check(t, l.Strip(ctx))
+		w, err := l.Load(ctx)
+		if err != nil || !w.Bare {
+			t.Fatalf("bare is %v, %v", w.Bare, err)
+		}
+		want := ctf.Failed
+		if deployed {
+			record := e.recordOf(t, id)
+			mark := e.raw.HGet(ctx, record, "bare").Val()
+			_, err = l.Deployed(ctx, w, result(id))
+			check(t, err)
+			check(t, e.raw.HSet(ctx, record, "bare", mark).Err())
+			want = ctf.Ready
+		}
+		moved.Scenario.Digest = fmt.Sprint("sha256:in place ", deployed)
+		moved.Strategy = ctf.InPlace
+		e.update(t, c, moved)
+		w, err = l.Load(ctx)
+		check(t, err)
+		if w.Bare == deployed {
+			t.Errorf("deployed is %v and bare is %v", deployed, w.Bare)
+		}
+		check(t, l.Abandon(ctx, ctf.Ready, "it went wrong"))
+		if i, _ := e.find(t, c, id); i.State != want {
+			t.Errorf("deployed is %v, and it is left %s, want %s", deployed, i.State, want)
+		}
+	}
+}
+
+// recordOf is the key of an instance's record.
+func (e env) recordOf(t *testing.T, id ctf.Identity) string {
+	t.Helper()
+	for _, k := range e.allKeys(t) {
+		if strings.HasSuffix(k, "}:i:"+string(id)) {
+			return k
+		}
+	}
+	t.Fatalf("there is no record of %s", id)
+	return ""
 }

@@ -37,7 +37,7 @@ func (l *lease) Load(ctx context.Context) (ctf.Work, error) {
 	l.loaded, l.source, l.generation = i.State, i.Source, c.Generation
 	l.mu.Unlock()
 	point, err := l.checkpoint(r.text(5), r.strings(6))
-	return ctf.Work{Challenge: c, Instance: i, Checkpoint: point, Attempt: attempt}, err
+	return ctf.Work{Challenge: c, Instance: i, Checkpoint: point, Attempt: attempt, Bare: r.text(7) != ""}, err
 }
 
 func (l *lease) checkpoint(base string, entries []string) (point ctf.Checkpoint, err error) {
@@ -111,6 +111,12 @@ func (l *lease) Abandon(ctx context.Context, state ctf.State, failure string) er
 	l.mu.Unlock()
 	_, _, err := l.settled(ctx, dueEntry{duePool, l.key.Challenge, ""}, "abandon",
 		"from", string(loaded), "generation", generation, "to", string(state), "failure", l.sealFailure(failure))
+	return err
+}
+
+// Strip records that an update destroys what there is; see [ctf.Lease].
+func (l *lease) Strip(ctx context.Context) error {
+	_, err := l.call(ctx, "strip")
 	return err
 }
 

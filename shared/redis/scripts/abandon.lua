@@ -13,7 +13,7 @@ local other = r.state ~= arg.from or (r.state == "updating" and c and outdated(c
 if arg.from ~= "" and other then allowed = false end
 if not allowed then return { "superseded", r.state, r.revision } end
 if stale() then return { "stale" } end
-if arg.to == "ready" and r.bare == "yes" then arg.to = "failed" end -- nothing is left to be ready
+if arg.to == "ready" and bare(r) then arg.to = "failed" end -- nothing is left to be ready
 half_of(r)
 set(instance_key(id), r, { failure = arg.failure, settled_by = arg.request })
 if r.state == "deleting" then return standing(r) end -- it stays so

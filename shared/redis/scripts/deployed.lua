@@ -15,7 +15,7 @@ rebase(id, arg.base)
 local behind = outdated(c, arg.generation)
 local fields = {
   info = arg.info, generation = arg.generation, reference = arg.reference, digest = arg.digest,
-  failure = "", strategy = "", bare = "", settled_by = arg.request, state = "ready",
+  failure = "", strategy = "", settled_by = arg.request, state = "ready",
 }
 local kind = "instance.ready"
 if behind then

@@ -2,5 +2,4 @@ local r, stands = guard()
 if not r then return { stands } end
 if r.state ~= arg.state then return { "superseded", r.state, r.revision } end
 rebase(arg.identity, arg.base)
-if arg.base == "" and r.state == "updating" then set(instance_key(arg.identity), r, { bare = "yes" }) end
 return standing(r)

@@ -138,6 +138,10 @@ local function ended(r)
   return r.state ~= "pending" and r.state ~= "deleting" and past(r.ends_at)
 end
 
+-- Since it was settled last a recreate has begun to destroy what it was made of: it
+-- can't stay what it was. Whatever settles it ends that, in an older version as well.
+local function bare(r) return r.bare ~= "" and r.bare == r.settled_by end
+
 -- What is not visible reads as absent.
 local function visible(r)
   return (r.state == "ready" or r.state == "updating") and not ended(r)
