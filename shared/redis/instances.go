@@ -159,18 +159,14 @@ func reserveCall(req ctf.ReserveRequest, request string) call {
 // replacement keeps the name of the request. It is one round trip.
 func (s *Store) Follow(ctx context.Context, r ctf.Reservation) (ctf.Instance, error) {
 	challenge, source := r.Instance.Key.Challenge, r.Instance.Source
-	found, err := s.run(ctx, retrieveCall(challenge, source))
+	found, err := s.run(ctx, call{"follow", challengePrefix(challenge), []any{"source", string(source), "request", r.Request}})
 	if err != nil {
 		return ctf.Instance{}, err
 	}
-	f := found.fields(2)
-	if found.status() != "ok" || f["request"] != r.Request {
+	if found.status() != "ok" {
 		return ctf.Instance{}, ctf.InstanceNotFound(challenge.ID, source)
 	}
-	if err := s.replicated(ctx, nil); err != nil {
-		return ctf.Instance{}, err
-	}
-	return s.instance(challenge, found.text(1), f)
+	return s.instance(challenge, found.text(1), found.fields(2))
 }
 
 // Renew moves the end of an instance; see [ctf.InstanceWriter]. It is one

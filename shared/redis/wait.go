@@ -30,7 +30,7 @@ var errWaitCluster = errors.New("replicas can be waited for with one Redis or Se
 func isPromise(script string) bool {
 	switch script {
 	case "create_challenge", "update_challenge", "delete_challenge", "remove_challenge",
-		"reserve", "renew", "delete_instance",
+		"reserve", "follow", "renew", "delete_instance",
 		"load", "replacement", "deployed", "abandon", "lose", "forget":
 		return true
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/mayfly-ctf/mayfly/shared/redis"
 	"github.com/mayfly-ctf/mayfly/shared/redis/redistest"
@@ -81,6 +83,9 @@ func TestWaitForAReplicaThatHangs(t *testing.T) {
 		t.Errorf("%+v, %v", i, err)
 	}
 
+	_, err = e.store.Follow(ctx, ctf.Reservation{Instance: ctf.Instance{Key: ctf.InstanceKey{Challenge: c}, Source: "nobody"}})
+	wantReason(t, err, ctf.ReasonUnavailable) // that nothing is there, by which a creator is told that it was deleted
+
 	_, err = e.store.Lease(ctx, pending)
 	wantReason(t, err, ctf.ReasonUnavailable)
 
@@ -129,6 +134,45 @@ func TestPromisesWait(t *testing.T) {
 		})
 	}
 	group.Wait()
+}
+
+// A forgetful Redis has lost all once a script was answered, as one has that is put in
+// charge before it knew. A pipeline goes over one connection, and so to one Redis.
+type forgetful struct {
+	goredis.Hook
+	raw goredis.UniversalClient
+}
+
+func (forgetful) DialHook(next goredis.DialHook) goredis.DialHook { return next }
+
+func (f forgetful) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
+	return func(ctx context.Context, command goredis.Cmder) error {
+		if err := next(ctx, command); err != nil || !strings.HasPrefix(command.Name(), "eval") {
+			return err
+		}
+		return f.raw.FlushAll(ctx).Err()
+	}
+}
+
+func (forgetful) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
+	return next
+}
+
+// TestFollowWaitsForWhatItRead: what is answered is on the Redis that was waited for.
+func TestFollowWaitsForWhatItRead(t *testing.T) {
+	t.Parallel()
+	e, _ := newReplicated(t)
+	c := e.create(t, newChallenge("c"))
+	r := e.reserve(t, c, alice)
+	e.deploy(t, c, r.Instance.Key.Identity)
+	s, err := redis.Open(t.Context(), redis.Options{URL: e.url, Keys: e.keys, Wait: 1, Hook: forgetful{raw: e.raw}})
+	check(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	i, err := s.Follow(t.Context(), r)
+	check(t, err)
+	if _, there := e.find(t, c, i.Key.Identity); !there {
+		t.Error("it is told of an instance that is lost")
+	}
 }
 
 // TestWaitForTooMany: there are fewer replicas than are waited for.

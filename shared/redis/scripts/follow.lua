@@ -1,0 +1,6 @@
+-- What a reservation has led to: what its source holds, if that has the name of the
+-- reservation's request.
+local id = redis.call("HGET", sources, arg.source)
+local r = id and read(instance_key(id))
+if not r or r.request ~= arg.request or not visible(r) then return { "none" } end
+return { "ok", id, redis.call("HGETALL", instance_key(id)) }
