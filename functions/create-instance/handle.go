@@ -92,8 +92,8 @@ func (f *Function) reserve(ctx context.Context, wanted ctf.ReserveRequest) (ctf.
 
 // follow answers where the instance is by now that was deployed and is gone: a
 // blue-green update replaces it by another identity, which is the source's own
-// as well. Of one that is gone after the work was interrupted it is not known whether it
-// was deleted, or a try to deploy it has failed meanwhile.
+// as well. Of one that is gone after the work was interrupted it may not be known whether
+// it was deleted, or a try to deploy it has failed meanwhile, here or elsewhere.
 func (f *Function) follow(ctx context.Context, reserved ctf.Reservation, outcome lifecycle.Outcome) (*instancev1.Instance, error) {
 	moved, err := f.instances.Follow(ctx, reserved)
 	switch {

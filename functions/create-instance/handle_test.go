@@ -133,6 +133,82 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// An overtaken store has something happen before the lease of an instance is taken.
+type overtaken struct {
+	*redis.Store
+	once     sync.Once
+	overtake func(ctf.InstanceKey)
+}
+
+func (s *overtaken) Lease(ctx context.Context, key ctf.InstanceKey) (ctf.Lease, error) {
+	s.once.Do(func() { s.overtake(key) })
+	return s.Store.Lease(ctx, key)
+}
+
+// A broken engine makes nothing.
+type broken struct{ engine }
+
+func (broken) Up(context.Context, ctf.Program, ctf.Checkpoint, ctf.Journal) (ctf.Result, error) {
+	return ctf.Result{}, ctf.DeploymentFailed("the author's mistake", nil)
+}
+
+// TestOvertaken has another one take the lease first. If it was another create of the
+// same key, which failed, nobody deleted the instance, and nobody is told so.
+func TestOvertaken(t *testing.T) {
+	t.Parallel()
+	gone := func(t *testing.T, s *redis.Store, key ctf.InstanceKey) {
+		t.Helper()
+		_, _, err := s.DeleteInstance(t.Context(), challenge(), "team")
+		check(t, err)
+		l := lifecycle.New(s, engine{}, announcer{}, lifecycle.Bounds{}, time.Minute)
+		if outcome, err := l.Settle(t.Context(), key); err != nil || !outcome.Destroyed {
+			t.Errorf("%+v %v, want it destroyed", outcome, err)
+		}
+	}
+	for name, c := range map[string]struct {
+		overtake func(*testing.T, *redis.Store, ctf.InstanceKey)
+		reason   ctf.Reason
+	}{
+		"by a deletion": {gone, ctf.ReasonInstanceDeleted},
+		"by a deletion and the next create": {func(t *testing.T, s *redis.Store, key ctf.InstanceKey) {
+			t.Helper()
+			gone(t, s, key)
+			_, err := s.Reserve(t.Context(), ctf.ReserveRequest{Challenge: challenge(), Source: "team"})
+			check(t, err)
+		}, ctf.ReasonInstanceDeleted},
+		"by a failure that leaves nothing": {func(t *testing.T, s *redis.Store, key ctf.InstanceKey) {
+			t.Helper()
+			l := lifecycle.New(s, broken{}, announcer{}, lifecycle.Bounds{}, time.Minute)
+			if outcome, err := l.Settle(t.Context(), key); ctf.ReasonOf(err) != ctf.ReasonDeploymentFailed || !outcome.Destroyed {
+				t.Errorf("%+v %v, want it destroyed", outcome, err)
+			}
+		}, ctf.ReasonUnavailable},
+		"by a failure that leaves it": {func(t *testing.T, s *redis.Store, key ctf.InstanceKey) {
+			t.Helper()
+			lease, err := s.Lease(t.Context(), key)
+			check(t, err)
+			defer lease.Release()
+			_, err = lease.Load(t.Context())
+			check(t, err)
+			check(t, lease.Abandon(t.Context(), ctf.Deleting, "the author's mistake"))
+		}, ctf.ReasonUnavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			store := newStore(t)
+			l := lifecycle.New(&overtaken{Store: store, overtake: func(key ctf.InstanceKey) {
+				c.overtake(t, store, key)
+			}}, engine{}, announcer{}, lifecycle.Bounds{}, time.Minute)
+			_, err := createinstance.New(store, l, announcer{}).Handle(t.Context(), ctf.Caller{Tenant: ctf.DefaultTenant},
+				&instancev1.CreateInstanceRequest{ChallengeId: "challenge", SourceId: "team"})
+			check(t, l.Drain(t.Context()))
+			if reason := ctf.ReasonOf(err); reason != c.reason {
+				t.Errorf("got error %v, want reason %q", err, c.reason)
+			}
+		})
+	}
+}
+
 // A create is repeated while its instance is updated: that is there, and nobody
 // waits for the update.
 func TestRepeatedDuringAnUpdate(t *testing.T) {

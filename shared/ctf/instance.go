@@ -114,8 +114,9 @@ type InstanceWriter interface {
 	// which has written nothing.
 	Reserve(ctx context.Context, req ReserveRequest) (Reservation, error)
 	// Follow returns what the source holds because of this reservation, although
-	// an update may have moved it to another identity, or an InstanceNotFound
-	// error when it was deleted.
+	// an update may have moved it to another identity. It returns an InstanceDeleted
+	// error when that was deleted a moment ago, and InstanceNotFound when it is gone
+	// and it is not known why.
 	Follow(ctx context.Context, r Reservation) (Instance, error)
 	// Renew moves the end of an instance. Errors, in order: ChallengeNotFound,
 	// InstanceNotFound, ChallengeNoRenewal, InstanceExpired.

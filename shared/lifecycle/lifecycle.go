@@ -73,7 +73,9 @@ type Outcome struct {
 	Gone bool
 	// Destroyed: it was this call that destroyed it.
 	Destroyed bool
-	// Interrupted: this call lost its lease, or did not hear what had become of a step.
+	// Interrupted: this call lost its lease, or did not hear what had become of a step,
+	// or somebody else had failed at it or left nothing. So nobody may have deleted what
+	// is gone.
 	Interrupted bool
 }
 
@@ -208,7 +210,7 @@ func (l *Lifecycle) settleOnce(ctx, waiting context.Context, turn *Turn, key ctf
 		turn.End() // it may not have been done yet
 	}
 	if isGone(err) {
-		return Outcome{Gone: true}, nil
+		return Outcome{Gone: true, Interrupted: true}, nil
 	}
 	if err != nil {
 		return Outcome{}, fmt.Errorf("lease instance %s: %w", key.Identity, err)
@@ -220,7 +222,7 @@ func (l *Lifecycle) settleOnce(ctx, waiting context.Context, turn *Turn, key ctf
 	for tries := 1; ; tries++ {
 		work, err := lease.Load(ctx)
 		if isGone(err) {
-			return Outcome{Gone: true, Interrupted: interrupted}, failure
+			return Outcome{Gone: true, Interrupted: true}, failure
 		}
 		if err != nil {
 			return Outcome{}, errors.Join(failure, fmt.Errorf("load instance %s: %w", key.Identity, err))
@@ -232,6 +234,7 @@ func (l *Lifecycle) settleOnce(ctx, waiting context.Context, turn *Turn, key ctf
 		case ctf.Updating:
 			err = job.update(ctx)
 		case ctf.Deleting:
+			interrupted = interrupted || work.Instance.Failure != "" // it was given up
 			if err = job.destroy(ctx); err == nil {
 				return Outcome{Gone: true, Destroyed: true, Interrupted: interrupted}, failure
 			}

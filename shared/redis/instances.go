@@ -163,10 +163,13 @@ func (s *Store) Follow(ctx context.Context, r ctf.Reservation) (ctf.Instance, er
 	if err != nil {
 		return ctf.Instance{}, err
 	}
-	if found.status() != "ok" {
-		return ctf.Instance{}, ctf.InstanceNotFound(challenge.ID, source)
+	switch found.status() {
+	case "ok":
+		return s.instance(challenge, found.text(1), found.fields(2))
+	case "deleted":
+		return ctf.Instance{}, ctf.InstanceDeleted(challenge.ID, source)
 	}
-	return s.instance(challenge, found.text(1), found.fields(2))
+	return ctf.Instance{}, ctf.InstanceNotFound(challenge.ID, source)
 }
 
 // Renew moves the end of an instance; see [ctf.InstanceWriter]. It is one

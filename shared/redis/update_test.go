@@ -303,3 +303,55 @@ func (e env) recordOf(t *testing.T, id ctf.Identity) string {
 	t.Fatalf("there is no record of %s", id)
 	return ""
 }
+
+// TestFollowTellsADeletion: of what a reservation led to it is known that somebody has
+// deleted it, and not told of what failed.
+func TestFollowTellsADeletion(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, redistest.Start(t))
+	ctx := t.Context()
+	for name, test := range map[string]struct {
+		end  func(c ctf.ChallengeKey, id ctf.Identity)
+		want ctf.Reason
+	}{
+		"deleted": {func(c ctf.ChallengeKey, id ctf.Identity) {
+			_, _, err := e.store.DeleteInstance(ctx, c, alice)
+			check(t, err)
+			e.destroy(t, c, id)
+		}, ctf.ReasonInstanceDeleted},
+		"deleted with its challenge": {func(c ctf.ChallengeKey, id ctf.Identity) {
+			_, _, err := e.store.DeleteChallenge(ctx, c)
+			check(t, err)
+			e.destroy(t, c, id)
+			_, err = e.store.RemoveChallenge(ctx, c)
+			check(t, err)
+		}, ctf.ReasonInstanceDeleted},
+		"given up": {func(c ctf.ChallengeKey, id ctf.Identity) {
+			l := e.lease(t, c, id)
+			check(t, l.Abandon(ctx, ctf.Deleting, "it went wrong"))
+			l.Release()
+			e.destroy(t, c, id)
+		}, ctf.ReasonInstanceNotFound},
+		"moved, and failed there": {func(c ctf.ChallengeKey, id ctf.Identity) {
+			e.deploy(t, c, id)
+			e.update(t, c, newDigest(ctf.BlueGreen))
+			old := e.lease(t, c, id)
+			half, err := old.Replacement(ctx)
+			check(t, err)
+			old.Release()
+			e.deploy(t, c, half)
+			e.destroy(t, c, id)
+			moved := newDigest(ctf.Recreate)
+			moved.Scenario.Digest = "sha256:3"
+			e.update(t, c, moved)
+			check(t, e.lease(t, c, half).Abandon(ctx, ctf.Failed, "it went wrong"))
+		}, ctf.ReasonInstanceNotFound},
+	} {
+		c := e.create(t, newChallenge(name))
+		r := e.reserve(t, c, alice)
+		test.end(c, r.Instance.Key.Identity)
+		if _, err := e.store.Follow(ctx, r); ctf.ReasonOf(err) != test.want {
+			t.Errorf("%s: %v, want %q", name, err, test.want)
+		}
+	}
+}

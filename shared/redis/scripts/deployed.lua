@@ -42,7 +42,7 @@ if r.replaces ~= "" then
   end
   fields.replaces = ""
   redis.call("HSET", sources, r.source, id)
-  set(instance_key(r.replaces), old, { replacement = "" })
+  set(instance_key(r.replaces), old, { replacement = "", request = "" })
   doom(replaced, old)
 elseif r.state == "pending" and r.source == "" then
   -- Never behind: an update that raises the generation marks it deleting.

@@ -214,7 +214,8 @@ end
 local unowned = "-"
 
 -- The command of a deletion may be sent again, when it has come to its end and
--- something else has begun: for a minute it is known what it was to delete.
+-- something else has begun: for a minute it is known what it was to delete. And so
+-- long it is known of the request of a reservation that its instance was deleted.
 local function deletion_key(request) return prefix .. "t:" .. request end
 local function remember(request, what) redis.call("SET", deletion_key(request), what, "EX", 60) end
 
