@@ -57,8 +57,8 @@ type interrupted struct {
 
 type interruption func(context.Context, *redis.Store, ctf.Lease, ctf.InstanceKey) error
 
-func (s *interrupted) Lease(ctx context.Context, key ctf.InstanceKey) (ctf.Lease, error) {
-	lease, err := s.Store.Lease(ctx, key)
+func (s *interrupted) Lease(ctx context.Context, key ctf.InstanceKey, held ...func()) (ctf.Lease, error) {
+	lease, err := s.Store.Lease(ctx, key, held...)
 	return interruptedLease{lease, s}, err
 }
 
@@ -140,9 +140,9 @@ type overtaken struct {
 	overtake func(ctf.InstanceKey)
 }
 
-func (s *overtaken) Lease(ctx context.Context, key ctf.InstanceKey) (ctf.Lease, error) {
+func (s *overtaken) Lease(ctx context.Context, key ctf.InstanceKey, held ...func()) (ctf.Lease, error) {
 	s.once.Do(func() { s.overtake(key) })
-	return s.Store.Lease(ctx, key)
+	return s.Store.Lease(ctx, key, held...)
 }
 
 // A broken engine makes nothing.

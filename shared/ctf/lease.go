@@ -10,8 +10,9 @@ import (
 type Leaser interface {
 	// Lease waits until nobody else holds the instance's lease, takes it and
 	// raises the fence of the record. It returns an InstanceNotFound error as
-	// soon as there is no such record, and ctx's error when that ends first.
-	Lease(ctx context.Context, key InstanceKey) (Lease, error)
+	// soon as there is no such record, and ctx's error when that ends first. Each
+	// time that it finds somebody else holding the lease it calls held.
+	Lease(ctx context.Context, key InstanceKey, held ...func()) (Lease, error)
 }
 
 // A Lease is the right to work on one instance. It is refreshed until

@@ -3,12 +3,16 @@ package lifecycle_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/mayfly-ctf/mayfly/shared/lifecycle"
+	"github.com/mayfly-ctf/mayfly/shared/redis"
 	"github.com/mayfly-ctf/mayfly/shared/redis/redistest"
 )
 
@@ -122,6 +126,61 @@ func TestTurnIsNotKeptFromTheHolder(t *testing.T) {
 		t.Errorf("%+v %v", outcome, err)
 	}
 	check(t, within(t, holding).err)
+}
+
+// A waiting is called before replicas are waited for the first time.
+type waiting struct {
+	goredis.Hook
+	once sync.Once
+	call func()
+}
+
+func (*waiting) DialHook(next goredis.DialHook) goredis.DialHook          { return next }
+func (*waiting) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook { return next }
+
+func (w *waiting) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
+	return func(ctx context.Context, commands []goredis.Cmder) error {
+		if commands[len(commands)-1].Name() == "wait" {
+			w.once.Do(w.call)
+		}
+		return next(ctx, commands)
+	}
+}
+
+// Who has the lease keeps the turn, however long replicas take.
+func TestTurnOutlastsReplicas(t *testing.T) {
+	t.Parallel()
+	primary := redistest.New(t)
+	primary.Replica()
+	bounds := lifecycle.Bounds{Deployments: 1, Destructions: 1, Queue: 10, Wait: time.Minute}
+	s := newSiteOn(t, primary.URL(), bounds, time.Minute)
+	var l *lifecycle.Lifecycle
+	store, err := redis.Open(t.Context(), redis.Options{URL: s.url, Keys: s.keys, Wait: 1, Hook: &waiting{call: func() {
+		for late := time.After(1500 * time.Millisecond); ; { // more than a turn is kept for
+			if turn, free := l.TryTurn(s.challenge); free {
+				t.Error("the turn is lost")
+				turn.End()
+				return
+			}
+			select {
+			case <-late:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}}})
+	check(t, err)
+	t.Cleanup(func() { check(t, store.Close()) })
+	l = lifecycle.New(store, s.machine, s.announced, bounds, time.Minute)
+	turn, ok := l.TryTurn(s.challenge)
+	if !ok {
+		t.Fatal("no turn is free")
+	}
+	outcome, err := l.Deploy(t.Context(), turn, s.reserve())
+	if err != nil || outcome.Instance.State != ctf.Ready {
+		t.Errorf("%+v %v", outcome, err)
+	}
+	check(t, l.Drain(t.Context()))
 }
 
 // Work whose turn was given up takes another one.

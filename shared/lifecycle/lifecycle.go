@@ -203,12 +203,15 @@ func (l *Lifecycle) settle(ctx, waiting context.Context, turn *Turn, key ctf.Ins
 }
 
 func (l *Lifecycle) settleOnce(ctx, waiting context.Context, turn *Turn, key ctf.InstanceKey) (Outcome, error) {
-	// Whoever has the lease may be waiting for a turn: ours is not kept from him.
-	kept := time.AfterFunc(turnKept, turn.End)
-	lease, err := l.store.Lease(waiting, key)
-	if !kept.Stop() {
-		turn.End() // it may not have been done yet
-	}
+	var since time.Time
+	lease, err := l.store.Lease(waiting, key, func() {
+		if since.IsZero() {
+			since = time.Now()
+		}
+		if time.Since(since) >= turnKept {
+			turn.End() // whoever has the lease may be waiting for it
+		}
+	})
 	if isGone(err) {
 		return Outcome{Gone: true, Interrupted: true}, nil
 	}

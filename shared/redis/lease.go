@@ -55,7 +55,7 @@ type hold struct {
 
 // Lease waits until nobody else holds the instance's lease, takes it and
 // raises the fence of the record; see [ctf.Leaser].
-func (s *Store) Lease(ctx context.Context, key ctf.InstanceKey) (ctf.Lease, error) {
+func (s *Store) Lease(ctx context.Context, key ctf.InstanceKey, held ...func()) (ctf.Lease, error) {
 	locks, prefix := redislock.New(s.client), challengePrefix(key.Challenge)
 	token := rand.Text()
 	for {
@@ -69,6 +69,10 @@ func (s *Store) Lease(ctx context.Context, key ctf.InstanceKey) (ctf.Lease, erro
 			}
 		case !errors.Is(err, redislock.ErrNotObtained):
 			return nil, failure(ctx, "lease", err)
+		default:
+			for _, tell := range held {
+				tell()
+			}
 		}
 		if err := s.exists(ctx, key, prefix); err != nil {
 			return nil, err
