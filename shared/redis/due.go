@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
@@ -30,7 +31,12 @@ func (s *Store) Due(ctx context.Context) iter.Seq2[ctf.InstanceKey, error] {
 			groups, unread := groupDue(page)
 			skip += unread // of a newer version: not ours to judge
 			for _, g := range groups {
-				ids, err := s.settleDue(ctx, g, bound)
+				ids, free, err := s.settleDue(ctx, g, bound)
+				for _, id := range ids {
+					if !yield(ctf.InstanceKey{Challenge: g.key, Identity: id}, nil) {
+						return
+					}
+				}
 				if err != nil {
 					skip += len(g.members)
 					if !yield(ctf.InstanceKey{Challenge: g.key}, err) || isUnavailable(err) {
@@ -38,8 +44,9 @@ func (s *Store) Due(ctx context.Context) iter.Seq2[ctf.InstanceKey, error] {
 					}
 					continue
 				}
-				for _, id := range ids {
-					if !yield(ctf.InstanceKey{Challenge: g.key, Identity: id}, nil) {
+				if err := s.settleSources(ctx, g.key, free); err != nil {
+					skip += len(free)
+					if !yield(ctf.InstanceKey{Challenge: g.key}, err) {
 						return
 					}
 				}
@@ -50,10 +57,20 @@ func (s *Store) Due(ctx context.Context) iter.Seq2[ctf.InstanceKey, error] {
 
 // A dueGroup is the due entries of one challenge.
 type dueGroup struct {
-	key             ctf.ChallengeKey
-	members, scores []string
-	args            []any
+	key     ctf.ChallengeKey
+	members []dueMember
+	args    []any
 }
+
+// A dueMember is a due entry as it stands in the index.
+type dueMember struct {
+	dueEntry
+
+	text, score string
+}
+
+// seen are the arguments that take it away, unless it moved since.
+func (m dueMember) seen() []any { return []any{"+seen", m.text, "+at", m.score} }
 
 func groupDue(page []string) (groups []*dueGroup, unread int) {
 	byKey := map[ctf.ChallengeKey]*dueGroup{}
@@ -68,7 +85,7 @@ func groupDue(page []string) (groups []*dueGroup, unread int) {
 			g = &dueGroup{key: e.challenge}
 			byKey[e.challenge], groups = g, append(groups, g)
 		}
-		g.members, g.scores = append(g.members, page[n]), append(g.scores, page[n+1])
+		g.members = append(g.members, dueMember{e, page[n], page[n+1]})
 		switch e.kind {
 		case dueInstance:
 			g.args = append(g.args, "+identity", e.name)
@@ -82,20 +99,21 @@ func groupDue(page []string) (groups []*dueGroup, unread int) {
 }
 
 // settleDue looks at one challenge and moves its entries on, before anything
-// is handed out: whoever stops in between leaves an entry for another look.
-func (s *Store) settleDue(ctx context.Context, g *dueGroup, bound string) ([]ctf.Identity, error) {
+// is handed out: whoever stops in between leaves an entry for another look. What is
+// to be destroyed is returned with an error as well, for nobody else is told of it
+// for a minute. The entries of sources that hold nothing stay, and are returned.
+func (s *Store) settleDue(ctx context.Context, g *dueGroup, bound string) (ids []ctf.Identity, free []dueMember, err error) {
 	r, err := s.run(ctx, call{"due", challengePrefix(g.key), g.args})
 	if err != nil {
-		return nil, err
-	}
-	for _, source := range r.strings(5) {
-		if err := s.dropHint(ctx, g.key, ctf.SourceID(source)); err != nil {
-			return nil, err
-		}
+		return nil, nil, err
 	}
 	var args []any
-	for n, member := range g.members {
-		args = append(args, "+seen", member, "+at", g.scores[n])
+	for _, m := range g.members {
+		if m.kind == dueSource && slices.Contains(r.strings(5), m.name) {
+			free = append(free, m)
+			continue
+		}
+		args = append(args, m.seen()...)
 	}
 	next := func(kind, name, score string) {
 		args = append(args, "+next", dueEntry{kind, g.key, name}.member(), "+by", beyond(score, bound))
@@ -110,23 +128,53 @@ func (s *Store) settleDue(ctx context.Context, g *dueGroup, bound string) ([]ctf
 	if end := r.text(4); end != "" {
 		next(duePool, "", scoreAfter(end))
 	}
-	if _, err := s.run(ctx, call{"due_settle", dueKey, args}); err != nil {
-		return nil, err
-	}
-	return identities(r.strings(1)), nil
+	_, err = s.run(ctx, call{"due_settle", dueKey, args})
+	return identities(r.strings(1)), free, err
 }
 
-// dropHint has what leads from a source to nothing of a challenge be taken away, as
-// whoever asks what it holds would.
-func (s *Store) dropHint(ctx context.Context, challenge ctf.ChallengeKey, source ctf.SourceID) error {
-	key := sourceKey(challenge.Tenant, source)
-	_, err := s.hintPage(ctx, key, []any{"field", string(challenge.ID)}, map[string]bool{}, func(page []string) ([]bool, error) {
-		if len(page) == 0 {
-			return nil, nil
+// settleSources has what leads from sources to nothing of a challenge be taken away,
+// and then their entries.
+func (s *Store) settleSources(ctx context.Context, challenge ctf.ChallengeKey, free []dueMember) error {
+	if len(free) == 0 {
+		return nil
+	}
+	var args []any
+	var sources []ctf.SourceID
+	for _, m := range free {
+		args = append(args, m.seen()...)
+		sources = append(sources, ctf.SourceID(m.name))
+	}
+	if err := s.dropHints(ctx, challenge, sources); err != nil {
+		return err
+	}
+	_, err := s.run(ctx, call{"due_settle", dueKey, args})
+	return err
+}
+
+// dropHints takes away what leads from sources to nothing of a challenge, as whoever
+// asks what they hold would. It is three round trips.
+func (s *Store) dropHints(ctx context.Context, challenge ctf.ChallengeKey, sources []ctf.SourceID) error {
+	hints, looks := make([]call, len(sources)), make([]call, len(sources))
+	for n, source := range sources {
+		hints[n] = call{"hint_page", sourceKey(challenge.Tenant, source), []any{"field", string(challenge.ID)}}
+		looks[n] = retrieveCall(challenge, source)
+	}
+	found, err := s.runAll(ctx, hints)
+	if err != nil {
+		return err
+	}
+	held, err := s.runAll(ctx, looks) // after the hints were read, see hint.go
+	if err != nil {
+		return err
+	}
+	var drops []call
+	for n, r := range held {
+		hint := found[n].strings(2)
+		if r.status() == "none" && len(hint) == 2 && hint[1] != "" {
+			drops = append(drops, call{"unhint", hints[n].key, []any{"+field", hint[0], "+touched", hint[1]}})
 		}
-		r, err := s.run(ctx, retrieveCall(challenge, source))
-		return []bool{r.status() == "none"}, err
-	})
+	}
+	_, err = s.runAll(ctx, drops)
 	return err
 }
 

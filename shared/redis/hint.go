@@ -112,7 +112,7 @@ func (s *Store) sharpen(ctx context.Context, key ctf.ChallengeKey, h hinted, end
 func (s *Store) hints(ctx context.Context, key string, find func(page []string) (absent []bool, err error)) error {
 	seen := map[string]bool{} // a scan may name a field twice
 	for cursor := "0"; ; {
-		next, err := s.hintPage(ctx, key, []any{"cursor", cursor}, seen, find)
+		next, err := s.hintPage(ctx, key, cursor, seen, find)
 		if err != nil {
 			return err
 		}
@@ -124,9 +124,9 @@ func (s *Store) hints(ctx context.Context, key string, find func(page []string) 
 
 // hintPage is one page of them, and returns the cursor of the next one.
 func (s *Store) hintPage(
-	ctx context.Context, key string, which []any, seen map[string]bool, find func(page []string) (absent []bool, err error),
+	ctx context.Context, key, cursor string, seen map[string]bool, find func(page []string) (absent []bool, err error),
 ) (next string, err error) {
-	r, err := s.run(ctx, call{"hint_page", key, which})
+	r, err := s.run(ctx, call{"hint_page", key, []any{"cursor", cursor}})
 	if err != nil {
 		return "", err
 	}
