@@ -12,8 +12,8 @@ import (
 )
 
 // Due yields what is to be destroyed, see [ctf.DueReader]. What it yields is
-// not yielded again for a minute. A challenge that can't
-// be read is an error, after which the others follow if the reader goes on.
+// not yielded again for a minute. A challenge or an instance that can't be read is
+// an error, after which the others follow if the reader goes on.
 func (s *Store) Due(ctx context.Context) iter.Seq2[ctf.InstanceKey, error] {
 	return func(yield func(ctf.InstanceKey, error) bool) {
 		bound, skip := "", 0
@@ -31,28 +31,38 @@ func (s *Store) Due(ctx context.Context) iter.Seq2[ctf.InstanceKey, error] {
 			groups, unread := groupDue(page)
 			skip += unread // of a newer version: not ours to judge
 			for _, g := range groups {
-				ids, free, err := s.settleDue(ctx, g, bound)
-				for _, id := range ids {
-					if !yield(ctf.InstanceKey{Challenge: g.key, Identity: id}, nil) {
-						return
-					}
+				left, more := s.yieldDue(ctx, g, bound, yield)
+				if !more {
+					return
 				}
-				if err != nil {
-					skip += len(g.members)
-					if !yield(ctf.InstanceKey{Challenge: g.key}, err) || isUnavailable(err) {
-						return
-					}
-					continue
-				}
-				if err := s.settleSources(ctx, g.key, free); err != nil {
-					skip += len(free)
-					if !yield(ctf.InstanceKey{Challenge: g.key}, err) {
-						return
-					}
-				}
+				skip += left
 			}
 		}
 	}
+}
+
+// yieldDue yields what is due of one challenge, and what went wrong. left is how many of
+// its entries stay where they are; more tells whether to go on with other challenges.
+func (s *Store) yieldDue(
+	ctx context.Context, g *dueGroup, bound string, yield func(ctf.InstanceKey, error) bool,
+) (left int, more bool) {
+	found, err := s.settleDue(ctx, g, bound)
+	for _, id := range found.ids {
+		if !yield(ctf.InstanceKey{Challenge: g.key, Identity: id}, nil) {
+			return 0, false
+		}
+	}
+	failed := func(err error) bool { return yield(ctf.InstanceKey{Challenge: g.key}, err) }
+	if err != nil {
+		return len(g.members), failed(err) && !isUnavailable(err)
+	}
+	if found.unread != nil && !failed(found.unread) {
+		return 0, false
+	}
+	if err := s.settleSources(ctx, g.key, found.free); err != nil {
+		return len(found.free), failed(err)
+	}
+	return 0, true
 }
 
 // A dueGroup is the due entries of one challenge.
@@ -98,19 +108,29 @@ func groupDue(page []string) (groups []*dueGroup, unread int) {
 	return groups, unread
 }
 
+// A dueFound is what a look at one challenge found.
+type dueFound struct {
+	// ids are to be destroyed; nobody else is told of them for a minute.
+	ids []ctf.Identity
+	// free are the entries of sources that hold nothing. They stay where they are.
+	free []dueMember
+	// unread tells of records that can't be read. They are looked at again in a minute.
+	unread error
+}
+
 // settleDue looks at one challenge and moves its entries on, before anything
-// is handed out: whoever stops in between leaves an entry for another look. What is
-// to be destroyed is returned with an error as well, for nobody else is told of it
-// for a minute. The entries of sources that hold nothing stay, and are returned.
-func (s *Store) settleDue(ctx context.Context, g *dueGroup, bound string) (ids []ctf.Identity, free []dueMember, err error) {
+// is handed out: whoever stops in between leaves an entry for another look. What it
+// found is valid with an error as well.
+func (s *Store) settleDue(ctx context.Context, g *dueGroup, bound string) (found dueFound, err error) {
 	r, err := s.run(ctx, call{"due", challengePrefix(g.key), g.args})
 	if err != nil {
-		return nil, nil, err
+		return dueFound{}, err
 	}
+	found.ids = identities(r.strings(1))
 	var args []any
 	for _, m := range g.members {
 		if m.kind == dueSource && slices.Contains(r.strings(5), m.name) {
-			free = append(free, m)
+			found.free = append(found.free, m)
 			continue
 		}
 		args = append(args, m.seen()...)
@@ -128,8 +148,16 @@ func (s *Store) settleDue(ctx context.Context, g *dueGroup, bound string) (ids [
 	if end := r.text(4); end != "" {
 		next(duePool, "", scoreAfter(end))
 	}
+	for kept := r.strings(6); len(kept) > 1; kept = kept[2:] {
+		next(kept[0], kept[1], r.text(8))
+	}
+	var u unread
+	for _, why := range r.strings(7) {
+		_ = u.note(unreadable("due", errors.New(why))) // it keeps what is unreadable
+	}
+	found.unread = u.after(nil)
 	_, err = s.run(ctx, call{"due_settle", dueKey, args})
-	return identities(r.strings(1)), free, err
+	return found, err
 }
 
 // settleSources has what leads from sources to nothing of a challenge be taken away,

@@ -86,7 +86,7 @@ func digest(tenant, id string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// The kinds of due entries.
+// The kinds of due entries. due.lua names them as well.
 const (
 	dueInstance = "instance" // one identity, at its end
 	dueSource   = "source"   // what a source holds, some time after a step

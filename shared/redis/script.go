@@ -160,13 +160,21 @@ func failure(ctx context.Context, what string, err error) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("redis: %s: %w", what, context.Cause(ctx))
 	case strings.Contains(err.Error(), "NEWERSCHEMA"):
-		return newerSchema(fmt.Errorf("redis: %s: %w", what, err))
+		return unreadable(what, err)
 	case isAway(err):
 		return ctf.StoreUnavailable(fmt.Errorf("redis: %s: %w", what, err))
 	case strings.Contains(err.Error(), "user_script"): // a script can't make sense of what it read
-		return fmt.Errorf("%w: redis: %s: %w", ctf.ErrUnreadable, what, err)
+		return unreadable(what, err)
 	}
 	return fmt.Errorf("redis: %s: %w", what, err)
+}
+
+// unreadable is what a script says of a record that it can't read.
+func unreadable(what string, err error) error {
+	if strings.Contains(err.Error(), "NEWERSCHEMA") {
+		return newerSchema(fmt.Errorf("redis: %s: %w", what, err))
+	}
+	return fmt.Errorf("%w: redis: %s: %w", ctf.ErrUnreadable, what, err)
 }
 
 // isAway tells whether Redis could not be reached or can't serve now.
