@@ -119,7 +119,7 @@ func TestPromisesWait(t *testing.T) {
 	for name, lease := range c.leases {
 		steps["load "+name] = func(ctx context.Context) error { _, err := lease.Load(ctx); return err }
 	}
-	idle := regexp.MustCompile(`^(hand on|fill pool|expire)$|^(append|rebase|disown) `)
+	idle := regexp.MustCompile(`^(hand on|fill pool|expire)$|^(append|rebase|strip|excuse|disown) `)
 
 	replica.Pause()
 	defer replica.Resume()
