@@ -36,14 +36,14 @@ func (f *Function) Handle(
 	if err != nil {
 		return nil, err
 	}
-	first, instances, err := f.challenges.DeleteChallenge(context.WithoutCancel(ctx), key)
+	deletion, instances, err := f.challenges.DeleteChallenge(context.WithoutCancel(ctx), key)
 	if err != nil {
 		return nil, err
 	}
 	f.announce.Announce(key)
 	if err := f.lifecycle.SettleAll(ctx, key, instances); err != nil {
-		if first { // or if that fails, the next call is told that nothing is there once nothing is
-			_ = f.challenges.DisownChallenge(context.WithoutCancel(ctx), key, instances)
+		if deletion.First { // or if that fails, the next call is told that nothing is there once nothing is
+			_ = f.challenges.DisownChallenge(context.WithoutCancel(ctx), key, deletion, instances)
 		}
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func (f *Function) Handle(
 		return nil, err
 	}
 	f.announce.Announce(key)
-	if !first {
+	if !deletion.First {
 		return nil, ctf.ChallengeNotFound(key.ID)
 	}
 	return &emptypb.Empty{}, nil

@@ -147,30 +147,25 @@ func updateArgs(change ctf.ChallengeChange, h hinted) []any {
 
 // DeleteChallenge marks the challenge and all its instances deleting and
 // returns their identities, those that were deleting before included.
-func (s *Store) DeleteChallenge(ctx context.Context, key ctf.ChallengeKey) (first bool, instances []ctf.Identity, err error) {
+func (s *Store) DeleteChallenge(ctx context.Context, key ctf.ChallengeKey) (d ctf.Deletion, instances []ctf.Identity, err error) {
 	request := string(ctf.NewIdentity())
 	hints := []call{lookCall(dueEntry{duePool, key, ""})}
 	r, _, err := s.announced(ctx, hints, func(h hinted) call {
 		return call{"delete_challenge", challengePrefix(key), []any{"hint", h.at, "request", request}}
 	})
 	if err != nil {
-		return false, nil, err
+		return ctf.Deletion{}, nil, err
 	}
 	switch r.status() {
 	case "first", "again":
-		return r.status() == "first", identities(r.strings(1)), nil
+		return ctf.Deletion{First: r.status() == "first", Request: request}, identities(r.strings(1)), nil
 	}
-	return false, nil, refusal("delete_challenge", r, key.ID, "")
+	return ctf.Deletion{}, nil, refusal("delete_challenge", r, key.ID, "")
 }
 
 // DisownChallenge has a deletion belong to nobody; see [ctf.ChallengeWriter].
-func (s *Store) DisownChallenge(ctx context.Context, key ctf.ChallengeKey, instances []ctf.Identity) error {
-	args := []any{"challenge", "1"}
-	for _, id := range instances {
-		args = append(args, "+identity", string(id))
-	}
-	_, err := s.run(ctx, call{"disown", challengePrefix(key), args})
-	return err
+func (s *Store) DisownChallenge(ctx context.Context, key ctf.ChallengeKey, d ctf.Deletion, instances []ctf.Identity) error {
+	return s.disown(ctx, key, d, instances...)
 }
 
 // RemoveChallenge forgets a challenge that is deleting and has no instance

@@ -226,8 +226,8 @@ func testRecorded(t *testing.T, e env) {
 			t.Errorf("%d of %d: recorded is %v", n, len(found), ok)
 		}
 	}
-	if _, first, err := e.store.DeleteInstance(ctx, c, alice); !first || err != nil {
-		t.Fatal(first, err)
+	if _, d, err := e.store.DeleteInstance(ctx, c, alice); !d.First || err != nil {
+		t.Fatal(d, err)
 	}
 	for _, want := range []bool{true, false} { // one that is deleting is on record until it is forgotten
 		found, err := e.store.Recorded(ctx, keys[:1])

@@ -142,8 +142,8 @@ func tryChallenge(t *testing.T, c *cell) {
 		_, err := c.store.UpdateChallenge(ctx, c.key, newDigest(ctf.InPlace))
 		c.answer = word(t, err, "done")
 	case "delete challenge":
-		first, _, err := c.store.DeleteChallenge(ctx, c.key)
-		c.answer = word(t, err, firstOrAgain(first))
+		d, _, err := c.store.DeleteChallenge(ctx, c.key)
+		c.answer = word(t, err, firstOrAgain(d))
 	case "remove challenge":
 		c.answer = c.removeAnswer(t)
 	case "create instance":
@@ -155,8 +155,8 @@ func tryChallenge(t *testing.T, c *cell) {
 		_, err := c.store.Renew(ctx, c.key, alice)
 		c.answer = word(t, err, "renewed")
 	case "delete instance":
-		_, first, err := c.store.DeleteInstance(ctx, c.key, alice)
-		c.answer = word(t, err, firstOrAgain(first))
+		_, d, err := c.store.DeleteInstance(ctx, c.key, alice)
+		c.answer = word(t, err, firstOrAgain(d))
 	case "fill pool":
 		c.answer = c.fillAnswer(t)
 	default:

@@ -71,9 +71,9 @@ func testStory(t *testing.T, e env) {
 	}
 	e.destroy(t, c.Key, half)
 	check(t, e.store.HandOn(ctx, c.Key))
-	first, left, err := e.store.DeleteChallenge(ctx, c.Key)
-	if !first || len(left) != 0 || err != nil {
-		t.Fatalf("delete: %v %v %v", first, left, err)
+	d, left, err := e.store.DeleteChallenge(ctx, c.Key)
+	if !d.First || len(left) != 0 || err != nil {
+		t.Fatalf("delete: %+v %v %v", d, left, err)
 	}
 	removed, err := e.store.RemoveChallenge(ctx, c.Key)
 	if !removed || err != nil {
