@@ -49,7 +49,7 @@ func (f *Function) Handle(
 	}
 	f.announce.Announce(key)
 	if err = f.lifecycle.SettleAll(ctx, key, instances); err == nil {
-		err = f.remove(context.WithoutCancel(ctx), key)
+		err = f.remove(context.WithoutCancel(ctx), key, deletion.Incarnation)
 	}
 	if err != nil {
 		if deletion.First { // or if that fails, the next call is told that nothing is there once nothing is
@@ -64,9 +64,9 @@ func (f *Function) Handle(
 }
 
 // remove forgets the challenge, or has somebody else do so soon.
-func (f *Function) remove(ctx context.Context, key ctf.ChallengeKey) error {
+func (f *Function) remove(ctx context.Context, key ctf.ChallengeKey, incarnation string) error {
 	defer f.announce.Announce(key)
-	_, err := f.challenges.RemoveChallenge(ctx, key)
+	_, err := f.challenges.RemoveChallenge(ctx, key, incarnation)
 	if err != nil {
 		err = errors.Join(err, f.challenges.HandOn(ctx, key))
 	}

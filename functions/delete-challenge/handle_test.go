@@ -34,11 +34,11 @@ type interrupted struct {
 	interrupt func() error
 }
 
-func (s *interrupted) RemoveChallenge(ctx context.Context, key ctf.ChallengeKey) (bool, error) {
+func (s *interrupted) RemoveChallenge(ctx context.Context, key ctf.ChallengeKey, incarnation string) (bool, error) {
 	if err := s.interrupt(); err != nil {
 		return false, err
 	}
-	return s.Store.RemoveChallenge(ctx, key)
+	return s.Store.RemoveChallenge(ctx, key, incarnation)
 }
 
 // newStore is a store with one challenge, of which a team has an instance.
@@ -93,6 +93,23 @@ func TestRemovalFails(t *testing.T) {
 	check(t, handle(t.Context(), t, store, func() error { return nil }))
 	if err := handle(t.Context(), t, store, func() error { return nil }); ctf.ReasonOf(err) != ctf.ReasonChallengeNotFound {
 		t.Errorf("of what is gone it answers %v", err)
+	}
+}
+
+// TestCreatedAnew: when others have removed the challenge, and created one of its id,
+// the deletion is done.
+func TestCreatedAnew(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	check(t, handle(t.Context(), t, store, func() error {
+		d, _, err := store.DeleteChallenge(t.Context(), challenge())
+		check(t, err)
+		_, err = store.RemoveChallenge(t.Context(), challenge(), d.Incarnation)
+		check(t, err)
+		return store.CreateChallenge(t.Context(), ctf.Challenge{Key: challenge()})
+	}))
+	if c, err := store.Challenge(t.Context(), challenge()); err != nil || c.Deleting {
+		t.Errorf("what was created since is deleted: %+v, %v", c, err)
 	}
 }
 

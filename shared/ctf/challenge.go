@@ -9,8 +9,11 @@ import (
 // A Challenge is a scenario together with the terms on which its instances are
 // given out.
 type Challenge struct {
-	Key      ChallengeKey
-	Scenario Scenario
+	Key ChallengeKey
+	// Incarnation tells it from others that have its key before or after it. The
+	// store chooses it.
+	Incarnation string
+	Scenario    Scenario
 	// Timeout is how long an instance lives from its start or renewal; nil is
 	// without limit.
 	Timeout *time.Duration
@@ -90,6 +93,8 @@ type Deletion struct {
 	First bool
 	// Request names the call.
 	Request string
+	// Incarnation is the challenge, if it is one that is to go.
+	Incarnation string
 }
 
 // A ChallengeReader reads challenges. No read waits for other work.
@@ -127,7 +132,7 @@ type ChallengeWriter interface {
 	// for each of these instances. It may be called again.
 	DisownChallenge(ctx context.Context, key ChallengeKey, d Deletion, instances []Identity) error
 	// RemoveChallenge forgets a challenge that is deleting and has no instance
-	// left. removed is false when it was already gone. With instances left it
-	// returns a kind Conflict error.
-	RemoveChallenge(ctx context.Context, key ChallengeKey) (removed bool, err error)
+	// left. removed is false when this incarnation was already gone. With instances
+	// left it returns a kind Conflict error.
+	RemoveChallenge(ctx context.Context, key ChallengeKey, incarnation string) (removed bool, err error)
 }

@@ -158,7 +158,7 @@ func (s *Store) DeleteChallenge(ctx context.Context, key ctf.ChallengeKey) (d ct
 	}
 	switch r.status() {
 	case "first", "again":
-		return ctf.Deletion{First: r.status() == "first", Request: request}, identities(r.strings(1)), nil
+		return ctf.Deletion{First: r.status() == "first", Request: request, Incarnation: r.text(2)}, identities(r.strings(1)), nil
 	}
 	return ctf.Deletion{}, nil, refusal("delete_challenge", r, key.ID, "")
 }
@@ -170,8 +170,8 @@ func (s *Store) DisownChallenge(ctx context.Context, key ctf.ChallengeKey, d ctf
 
 // RemoveChallenge forgets a challenge that is deleting and has no instance
 // left; see [ctf.ChallengeWriter].
-func (s *Store) RemoveChallenge(ctx context.Context, key ctf.ChallengeKey) (removed bool, err error) {
-	r, err := s.run(ctx, call{"remove_challenge", challengePrefix(key), nil})
+func (s *Store) RemoveChallenge(ctx context.Context, key ctf.ChallengeKey, incarnation string) (removed bool, err error) {
+	r, err := s.run(ctx, call{"remove_challenge", challengePrefix(key), []any{"incarnation", incarnation}})
 	if err != nil {
 		return false, err
 	}

@@ -66,7 +66,8 @@ func (e env) steps(late env) []request {
 			return err
 		},
 		func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {
-			_, err := e.store.RemoveChallenge(ctx, c)
+			challenge, _ := e.store.Challenge(ctx, c) // it may be unreadable
+			_, err := e.store.RemoveChallenge(ctx, c, challenge.Incarnation)
 			return err
 		},
 		func(ctx context.Context, c ctf.ChallengeKey, _ ctf.Identity) error {

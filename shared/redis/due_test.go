@@ -151,10 +151,10 @@ func testSourceWithoutInstances(t *testing.T, e env) {
 
 	e.store.Shift(time.Hour)
 	wantHints("other")
-	_, _, err = e.store.DeleteChallenge(ctx, other)
+	d, _, err := e.store.DeleteChallenge(ctx, other)
 	check(t, err)
 	e.destroy(t, other, lasting)
-	_, err = e.store.RemoveChallenge(ctx, other)
+	_, err = e.store.RemoveChallenge(ctx, other, d.Incarnation)
 	check(t, err)
 	wantHints("other") // somebody may be about to create
 	e.store.Shift(3 * time.Minute)

@@ -267,7 +267,9 @@ func TestRepeatedDeletion(t *testing.T) {
 		t.Errorf("while one instance is left: %v %v", again, err)
 	}
 	forget(r.Instance.Key)
-	removed, err := s.RemoveChallenge(ctx, key)
+	c, err := s.Challenge(ctx, key)
+	check(err)
+	removed, err := s.RemoveChallenge(ctx, key, c.Incarnation)
 	check(err)
 	if !removed {
 		t.Fatal("the challenge is there")

@@ -51,10 +51,12 @@ func TestNewerRecords(t *testing.T) {
 type crowd struct {
 	env
 
-	key    ctf.ChallengeKey
-	names  map[string]ctf.Identity
-	leases map[string]ctf.Lease
-	works  map[string]ctf.Work
+	key ctf.ChallengeKey
+	// incarnation is that of the challenge.
+	incarnation string
+	names       map[string]ctf.Identity
+	leases      map[string]ctf.Lease
+	works       map[string]ctf.Work
 }
 
 func newCrowd(t *testing.T, e env) *crowd {
@@ -64,6 +66,9 @@ func newCrowd(t *testing.T, e env) *crowd {
 	challenge := newChallenge("c")
 	challenge.Timeout, challenge.Pool = new(time.Hour), ctf.Pool{Min: 2}
 	c := &crowd{env: e, key: e.create(t, challenge), names: map[string]ctf.Identity{}, leases: map[string]ctf.Lease{}, works: map[string]ctf.Work{}}
+	stored, err := e.store.Challenge(ctx, c.key)
+	check(t, err)
+	c.incarnation = stored.Incarnation
 	for _, source := range []ctf.SourceID{"updating", "failed"} {
 		c.names[string(source)] = e.started(t, c.key, source).Key.Identity
 	}
@@ -121,10 +126,13 @@ func (c *crowd) steps() map[string]step {
 		"update of terms":  c.change(ctf.ChallengeChange{SetTimeout: true, Timeout: new(time.Minute)}),
 		"update of pool":   c.change(ctf.ChallengeChange{SetMin: true}),
 		"delete challenge": func(ctx context.Context) error { _, _, err := c.store.DeleteChallenge(ctx, c.key); return err },
-		"remove challenge": func(ctx context.Context) error { _, err := c.store.RemoveChallenge(ctx, c.key); return err },
-		"hand on":          func(ctx context.Context) error { return c.store.HandOn(ctx, c.key) },
-		"fill pool":        func(ctx context.Context) error { _, _, err := c.store.ReservePooled(ctx, c.key); return err },
-		"expire":           func(ctx context.Context) error { return first(c.store.Due(ctx)) },
+		"remove challenge": func(ctx context.Context) error {
+			_, err := c.store.RemoveChallenge(ctx, c.key, c.incarnation)
+			return err
+		},
+		"hand on":   func(ctx context.Context) error { return c.store.HandOn(ctx, c.key) },
+		"fill pool": func(ctx context.Context) error { _, _, err := c.store.ReservePooled(ctx, c.key); return err },
+		"expire":    func(ctx context.Context) error { return first(c.store.Due(ctx)) },
 	}
 	for name := range c.names {
 		c.addSource(all, ctf.SourceID(name))

@@ -112,3 +112,35 @@ func TestRepeatedDisown(t *testing.T) {
 	check(t, p.DisownChallenge(ctx, repeated(), d, []ctf.Identity{r.Instance.Key.Identity}))
 	challenge(p.other, false)
 }
+
+// TestRepeatedDeletionOfAChallenge: it is done although there is a challenge of the
+// same id again, which it leaves alone.
+func TestRepeatedDeletionOfAChallenge(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	ctx := t.Context()
+	p.create(t)
+	p.unheard(t, "delete_challenge", func() {
+		d, _, err := p.other.DeleteChallenge(ctx, repeated())
+		check(t, err)
+		removed, err := p.other.RemoveChallenge(ctx, repeated(), d.Incarnation)
+		if err != nil || !removed {
+			t.Errorf("it is removed: %t, %v", removed, err)
+		}
+		p.create(t)
+	})
+	d, ids, err := p.DeleteChallenge(ctx, repeated())
+	if err != nil || !d.First || len(ids) > 0 {
+		t.Fatalf("it is told %+v, %v, %v", d, ids, err)
+	}
+	wantGone := func() {
+		t.Helper()
+		if removed, err := p.RemoveChallenge(ctx, repeated(), d.Incarnation); err != nil || removed {
+			t.Errorf("the new one is removed: %t, %v", removed, err)
+		}
+	}
+	wantGone()
+	_, _, err = p.other.DeleteChallenge(ctx, repeated())
+	check(t, err)
+	wantGone()
+}

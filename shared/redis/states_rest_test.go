@@ -167,7 +167,11 @@ func tryChallenge(t *testing.T, c *cell) {
 
 func (c *cell) removeAnswer(t *testing.T) string {
 	t.Helper()
-	removed, err := c.store.RemoveChallenge(t.Context(), c.key)
+	challenge, err := c.store.Challenge(t.Context(), c.key)
+	if ctf.ReasonOf(err) != ctf.ReasonChallengeNotFound {
+		check(t, err)
+	}
+	removed, err := c.store.RemoveChallenge(t.Context(), c.key, challenge.Incarnation)
 	if e, ok := errors.AsType[*ctf.Error](err); ok && e.Kind == ctf.Conflict {
 		return "refused"
 	}

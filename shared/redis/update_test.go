@@ -152,9 +152,9 @@ func testEvents(t *testing.T, e env) {
 	c := newChallenge("c")
 	for range 2 { // a challenge that is made anew has other events
 		e.create(t, c)
-		_, _, err := e.store.DeleteChallenge(ctx, c.Key)
+		d, _, err := e.store.DeleteChallenge(ctx, c.Key)
 		check(t, err)
-		_, err = e.store.RemoveChallenge(ctx, c.Key)
+		_, err = e.store.RemoveChallenge(ctx, c.Key, d.Incarnation)
 		check(t, err)
 	}
 	e.create(t, c)
