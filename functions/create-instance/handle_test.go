@@ -107,6 +107,39 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// A late store learns of what it reserved after somebody has deleted it.
+type late struct{ *redis.Store }
+
+func (s late) Reserve(ctx context.Context, req ctf.ReserveRequest) (ctf.Reservation, error) {
+	r, err := s.Store.Reserve(ctx, req)
+	if err != nil {
+		return r, err
+	}
+	if _, _, err := s.DeleteInstance(ctx, req.Challenge, req.Source); err != nil {
+		return r, err
+	}
+	lease, err := s.Lease(ctx, r.Instance.Key)
+	if err != nil {
+		return r, err
+	}
+	defer lease.Release()
+	r.Instance.State = ctf.Deleting
+	return r, lease.Forget(ctx)
+}
+
+// What is gone before its creator learns of it is not made again.
+func TestDeletedAtOnce(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	l := lifecycle.New(store, engine{}, announcer{}, lifecycle.Bounds{}, time.Minute)
+	t.Cleanup(func() { check(t, l.Drain(context.Background())) })
+	got, err := createinstance.New(late{store}, l, announcer{}).Handle(t.Context(), ctf.Caller{Tenant: ctf.DefaultTenant},
+		&instancev1.CreateInstanceRequest{ChallengeId: "challenge", SourceId: "team"})
+	if ctf.ReasonOf(err) != ctf.ReasonInstanceDeleted {
+		t.Errorf("it answers %v, %v", got, err)
+	}
+}
+
 // A create is repeated while its instance is updated: that is there, and nobody
 // waits for the update.
 func TestRepeatedDuringAnUpdate(t *testing.T) {

@@ -111,7 +111,8 @@ type InstanceWriter interface {
 	// else a new pending record. A pooled instance that is claimed with
 	// additional settings is pending too, and keeps its Since. Errors, in order:
 	// ChallengeNotFound, ChallengeExpired, InstanceExists, and [ErrNoneReady],
-	// which has written nothing.
+	// which has written nothing. What somebody deleted before this call learned of
+	// it is Deleting, and may be gone.
 	Reserve(ctx context.Context, req ReserveRequest) (Reservation, error)
 	// Follow returns what the source holds because of this reservation, although
 	// an update may have moved it to another identity, or an InstanceNotFound

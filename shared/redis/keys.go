@@ -35,7 +35,7 @@ import (
 //	j:ID    list    the journal since (each entry compressed, sealed)
 //	l:ID    string  its lease: the token of the holder, as redislock keeps it, with a time to live
 //	o       stream  the outbox. It outlives the challenge, by an hour
-//	t:ID    string  what the request ID deletes, an identity or an incarnation, for a minute
+//	t:ID    string  what the request ID made, took, changed or deletes, an identity or an incarnation, for a minute
 //
 // What is added here is added to a backup as well: snapshot.lua, restore_*.lua. The
 // last three are not in it.

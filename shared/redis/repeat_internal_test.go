@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -143,4 +144,142 @@ func TestRepeatedDeletionOfAChallenge(t *testing.T) {
 	_, _, err = p.other.DeleteChallenge(ctx, repeated())
 	check(t, err)
 	wantGone()
+}
+
+// forget has the other one destroy an instance that is deleting.
+func (p *pair) forget(t *testing.T, id ctf.Identity) {
+	t.Helper()
+	l, err := p.other.Lease(t.Context(), ctf.InstanceKey{Challenge: repeated(), Identity: id})
+	check(t, err)
+	defer l.Release()
+	check(t, l.Forget(t.Context()))
+}
+
+// remove has the other one delete the challenge, of which no instance is left but
+// those that this deletes.
+func (p *pair) remove(t *testing.T) {
+	t.Helper()
+	d, ids, err := p.other.DeleteChallenge(t.Context(), repeated())
+	check(t, err)
+	for _, id := range ids {
+		p.forget(t, id)
+	}
+	removed, err := p.other.RemoveChallenge(t.Context(), repeated(), d.Incarnation)
+	if err != nil || !removed {
+		t.Errorf("it is removed: %t, %v", removed, err)
+	}
+}
+
+// TestRepeatedCreate: what somebody deleted meanwhile is not made again.
+func TestRepeatedCreate(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		pool    int64
+		destroy func(t *testing.T, p *pair)
+	}{
+		"deleted":                 {0, deleteOfAlice},
+		"claimed, deleted":        {1, deleteOfAlice},
+		"the challenge is gone":   {0, func(t *testing.T, p *pair) { p.remove(t) }},
+		"the challenge is anew":   {0, func(t *testing.T, p *pair) { p.remove(t); p.create(t) }},
+		"deleted, not yet gone":   {0, func(t *testing.T, p *pair) { deleteOnly(t, p) }},
+		"the source has it again": {0, func(t *testing.T, p *pair) { deleteOfAlice(t, p); reserveOther(t, p) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPair(t)
+			ctx := t.Context()
+			p.create(t)
+			if test.pool > 0 {
+				_, err := p.UpdateChallenge(ctx, repeated(), ctf.ChallengeChange{SetMin: true, Pool: ctf.Pool{Min: test.pool}})
+				check(t, err)
+				p.fill(t)
+			}
+			var before []string
+			p.unheard(t, "reserve", func() {
+				test.destroy(t, p)
+				before = p.events(t)
+			})
+			r, err := p.Reserve(ctx, ctf.ReserveRequest{Challenge: repeated(), Source: "alice"})
+			check(t, err)
+			if r.Claimed || r.Attached || r.Instance.Key.Challenge != repeated() || r.Instance.Source != "alice" || r.Instance.State != ctf.Deleting {
+				t.Errorf("it is told %+v", r)
+			}
+			if after := p.events(t); !slices.Equal(before, after) {
+				t.Errorf("something happened: %v, %v", before, after)
+			}
+			if i, err := p.Follow(ctx, r); err == nil {
+				t.Errorf("it is led to %+v", i)
+			}
+		})
+	}
+}
+
+func deleteOnly(t *testing.T, p *pair) ctf.Identity {
+	t.Helper()
+	id, _, err := p.other.DeleteInstance(t.Context(), repeated(), "alice")
+	check(t, err)
+	return id
+}
+
+func deleteOfAlice(t *testing.T, p *pair) {
+	t.Helper()
+	p.forget(t, deleteOnly(t, p))
+}
+
+func reserveOther(t *testing.T, p *pair) {
+	t.Helper()
+	_, err := p.other.Reserve(t.Context(), ctf.ReserveRequest{Challenge: repeated(), Source: "alice"})
+	check(t, err)
+}
+
+// fill has the other one make a pooled instance ready.
+func (p *pair) fill(t *testing.T) {
+	t.Helper()
+	id, ok, err := p.other.ReservePooled(t.Context(), repeated())
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	l, err := p.other.Lease(t.Context(), ctf.InstanceKey{Challenge: repeated(), Identity: id})
+	check(t, err)
+	defer l.Release()
+	w, err := l.Load(t.Context())
+	check(t, err)
+	_, err = l.Deployed(t.Context(), w, ctf.Result{})
+	check(t, err)
+}
+
+// events are the names of all that has happened to the challenge and its instances.
+func (p *pair) events(t *testing.T) (ids []string) {
+	t.Helper()
+	pending, _, err := p.other.Pending(t.Context(), repeated(), "")
+	check(t, err)
+	for _, e := range pending {
+		ids = append(ids, e.ID)
+	}
+	return ids
+}
+
+// TestRepeatedFill: a pooled instance that was dropped meanwhile is not made again.
+func TestRepeatedFill(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	ctx := t.Context()
+	p.create(t)
+	want := func(size int64) []ctf.Identity {
+		u, err := p.other.UpdateChallenge(ctx, repeated(), ctf.ChallengeChange{SetMin: true, Pool: ctf.Pool{Min: size}})
+		check(t, err)
+		return u.Deleting
+	}
+	want(1)
+	p.unheard(t, "reserve_pooled", func() { // it only looks first
+		p.unheard(t, "reserve_pooled", func() {
+			p.forget(t, want(0)[0])
+			want(1)
+		})
+	})
+	id, _, err := p.ReservePooled(ctx, repeated())
+	check(t, err)
+	if found, err := p.Recorded(ctx, []ctf.InstanceKey{{Challenge: repeated(), Identity: id}}); err != nil || found[0] {
+		t.Errorf("%s is on record again: %v", id, err)
+	}
 }

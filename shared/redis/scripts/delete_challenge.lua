@@ -1,5 +1,5 @@
 local c = read(challenge_key)
-local done = redis.call("GET", deletion_key(arg.request))
+local done = recall(arg.request)
 if done and not (c and c.incarnation == done) then return { "first", {}, done } end -- repeated
 if not c then return { "challenge not found" } end
 if stale() then return { "stale" } end

@@ -1,4 +1,4 @@
-local done = redis.call("GET", deletion_key(arg.request))
+local done = recall(arg.request)
 if done then return { "first", done } end -- repeated
 if not read(challenge_key) then return { "challenge not found" } end
 local id = redis.call("HGET", sources, arg.source)
