@@ -283,3 +283,21 @@ func TestRepeatedFill(t *testing.T) {
 		t.Errorf("%s is on record again: %v", id, err)
 	}
 }
+
+// TestRepeatedCreateOfAChallenge: what somebody removed meanwhile is not made again.
+func TestRepeatedCreateOfAChallenge(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	ctx := t.Context()
+	mine := ctf.Challenge{Key: repeated(), Scenario: ctf.Scenario{Digest: "mine"}}
+	p.unheard(t, "create_challenge", func() { p.remove(t) })
+	check(t, p.CreateChallenge(ctx, mine))
+	if c, err := p.Challenge(ctx, repeated()); ctf.ReasonOf(err) != ctf.ReasonChallengeNotFound {
+		t.Fatalf("it is there: %+v, %v", c, err)
+	}
+	p.unheard(t, "create_challenge", func() { p.remove(t); p.create(t) })
+	check(t, p.CreateChallenge(ctx, mine))
+	if c, err := p.Challenge(ctx, repeated()); err != nil || c.Scenario.Digest != "one" {
+		t.Errorf("it is not the one that is there since: %+v, %v", c, err)
+	}
+}
