@@ -100,12 +100,17 @@ func (s *Store) addTenant(ctx context.Context, tenant ctf.Tenant) error {
 // instances that are too many it gives up pending ones first, then the ready
 // ones that were ready last.
 func (s *Store) UpdateChallenge(ctx context.Context, key ctf.ChallengeKey, change ctf.ChallengeChange) (ctf.ChallengeUpdate, error) {
+	request := string(ctf.NewIdentity())
 	hints := []call{lookCall(dueEntry{dueWhole, key, ""})}
 	r, h, err := s.announced(ctx, hints, func(h hinted) call {
-		return call{"update_challenge", challengePrefix(key), updateArgs(change, h)}
+		return call{"update_challenge", challengePrefix(key), updateArgs(change, request, h)}
 	})
 	if err != nil {
 		return ctf.ChallengeUpdate{}, err
+	}
+	if r.status() == "gone" {
+		return ctf.ChallengeUpdate{}, &ctf.Error{Kind: ctf.Unavailable, Reason: ctf.ReasonUnavailable,
+			Message: "The challenge was deleted meanwhile.", Detail: "it was updated before that"}
 	}
 	if err := refusal("update_challenge", r, key.ID, ""); err != nil {
 		return ctf.ChallengeUpdate{}, err
@@ -118,12 +123,12 @@ func (s *Store) UpdateChallenge(ctx context.Context, key ctf.ChallengeKey, chang
 	return u, s.sharpen(ctx, key, h, r.strings(4)...)
 }
 
-func updateArgs(change ctf.ChallengeChange, h hinted) []any {
+func updateArgs(change ctf.ChallengeChange, request string, h hinted) []any {
 	strategy := change.Strategy
 	if strategy == "" {
 		strategy = ctf.InPlace
 	}
-	args := []any{"hint", h.at, "soon", h.fires, "strategy", string(strategy)}
+	args := []any{"hint", h.at, "request", request, "soon", h.fires, "strategy", string(strategy)}
 	if change.SetScenario {
 		args = append(args, "reference", change.Scenario.Reference, "digest", change.Scenario.Digest)
 	}

@@ -301,3 +301,60 @@ func TestRepeatedCreateOfAChallenge(t *testing.T) {
 		t.Errorf("it is not the one that is there since: %+v, %v", c, err)
 	}
 }
+
+// TestRepeatedUpdate: it takes nothing back of what others changed meanwhile.
+func TestRepeatedUpdate(t *testing.T) {
+	t.Parallel()
+	change := func(digest string) ctf.ChallengeChange {
+		return ctf.ChallengeChange{SetScenario: true, Scenario: ctf.Scenario{Digest: digest}, Strategy: ctf.InPlace}
+	}
+	for name, test := range map[string]struct {
+		meanwhile func(t *testing.T, p *pair)
+		digest    string
+		reason    ctf.Reason
+		updating  int
+	}{
+		"nothing": {func(*testing.T, *pair) {}, "mine", "", 1},
+		"updated": {func(t *testing.T, p *pair) {
+			_, err := p.other.UpdateChallenge(t.Context(), repeated(), change("others"))
+			check(t, err)
+		}, "others", "", 1},
+		"instance deleted": {deleteOfAlice, "mine", "", 0},
+		"deleting": {func(t *testing.T, p *pair) {
+			_, _, err := p.other.DeleteChallenge(t.Context(), repeated())
+			check(t, err)
+		}, "mine", "", 0},
+		"gone":         {func(t *testing.T, p *pair) { p.remove(t) }, "", ctf.ReasonUnavailable, 0},
+		"created anew": {func(t *testing.T, p *pair) { p.remove(t); p.create(t) }, "one", ctf.ReasonUnavailable, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPair(t)
+			ctx := t.Context()
+			p.create(t)
+			_, err := p.other.UpdateChallenge(ctx, repeated(), ctf.ChallengeChange{SetMin: true, Pool: ctf.Pool{Min: 1}})
+			check(t, err)
+			p.fill(t)
+			reserveOther(t, p)
+			p.fill(t)
+			var before []string
+			p.unheard(t, "update_challenge", func() {
+				test.meanwhile(t, p)
+				before = p.events(t)
+			})
+			u, err := p.UpdateChallenge(ctx, repeated(), change("mine"))
+			if ctf.ReasonOf(err) != test.reason {
+				t.Fatalf("it is told %+v, %v", u, err)
+			}
+			if after := p.events(t); !slices.Equal(before, after) {
+				t.Errorf("something happened: %v, %v", before, after)
+			}
+			if c, _ := p.Challenge(ctx, repeated()); c.Scenario.Digest != test.digest {
+				t.Errorf("its scenario is %q, want %q", c.Scenario.Digest, test.digest)
+			}
+			if err == nil && (len(u.Updating) != test.updating || len(u.Deleting) != 1) {
+				t.Errorf("it is told to settle %v and %v", u.Updating, u.Deleting)
+			}
+		})
+	}
+}
