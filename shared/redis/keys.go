@@ -38,7 +38,7 @@ import (
 //	t:ID    string  what the request ID made, took, changed or deletes, an identity or an incarnation, for a minute
 //
 // What is added here is added to a backup as well: snapshot.lua, restore_*.lua. The
-// last three are not in it.
+// last three are not in it, nor is p, since a restore leaves no pool.
 //
 // One is written once and never again, mayfly:installation, a string: see
 // [Store.Installation]. It begins with "restoring " until a restore has ended.
