@@ -103,7 +103,7 @@ func TestInterrupted(t *testing.T) {
 		"deleted": {after: remove, reason: ctf.ReasonInstanceDeleted},
 		"deleted, and it was not heard that it is deployed": {after: func(ctx context.Context, s *redis.Store, held ctf.Lease, key ctf.InstanceKey) error {
 			return cmp.Or(remove(ctx, s, held, key), ctf.StoreUnavailable(errors.New("no answer")))
-		}, reason: ctf.ReasonUnavailable},
+		}, reason: ctf.ReasonInstanceDeleted},
 		"failed for another, who took the lease": {before: func(ctx context.Context, s *redis.Store, held ctf.Lease, key ctf.InstanceKey) error {
 			held.Release() // as if it had been silent for long
 			other, err := s.Lease(ctx, key)
@@ -206,6 +206,39 @@ func TestOvertaken(t *testing.T) {
 				t.Errorf("got error %v, want reason %q", err, c.reason)
 			}
 		})
+	}
+}
+
+// A late store learns of what it reserved after somebody has deleted it.
+type late struct{ *redis.Store }
+
+func (s late) Reserve(ctx context.Context, req ctf.ReserveRequest) (ctf.Reservation, error) {
+	r, err := s.Store.Reserve(ctx, req)
+	if err != nil {
+		return r, err
+	}
+	if _, _, err := s.DeleteInstance(ctx, req.Challenge, req.Source); err != nil {
+		return r, err
+	}
+	lease, err := s.Lease(ctx, r.Instance.Key)
+	if err != nil {
+		return r, err
+	}
+	defer lease.Release()
+	r.Instance.State = ctf.Deleting
+	return r, lease.Forget(ctx)
+}
+
+// What is gone before its creator learns of it is not made again.
+func TestDeletedAtOnce(t *testing.T) {
+	t.Parallel()
+	store := newStore(t)
+	l := lifecycle.New(store, engine{}, announcer{}, lifecycle.Bounds{}, time.Minute)
+	t.Cleanup(func() { check(t, l.Drain(context.Background())) })
+	got, err := createinstance.New(late{store}, l, announcer{}).Handle(t.Context(), ctf.Caller{Tenant: ctf.DefaultTenant},
+		&instancev1.CreateInstanceRequest{ChallengeId: "challenge", SourceId: "team"})
+	if ctf.ReasonOf(err) != ctf.ReasonInstanceDeleted {
+		t.Errorf("it answers %v, %v", got, err)
 	}
 }
 

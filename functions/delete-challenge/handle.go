@@ -4,6 +4,7 @@ package deletechallenge
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/protobuf/types/known/emptypb"
 
@@ -13,15 +14,21 @@ import (
 	"github.com/mayfly-ctf/mayfly/shared/lifecycle"
 )
 
+// A Store is what the function writes.
+type Store interface {
+	ctf.ChallengeWriter
+	ctf.Relay
+}
+
 // A Function removes challenges.
 type Function struct {
-	challenges ctf.ChallengeWriter
+	challenges Store
 	lifecycle  *lifecycle.Lifecycle
 	announce   ctf.Announcer
 }
 
 // New returns the function.
-func New(challenges ctf.ChallengeWriter, l *lifecycle.Lifecycle, announce ctf.Announcer) *Function {
+func New(challenges Store, l *lifecycle.Lifecycle, announce ctf.Announcer) *Function {
 	return &Function{challenges, l, announce}
 }
 
@@ -36,23 +43,32 @@ func (f *Function) Handle(
 	if err != nil {
 		return nil, err
 	}
-	first, instances, err := f.challenges.DeleteChallenge(context.WithoutCancel(ctx), key)
+	deletion, instances, err := f.challenges.DeleteChallenge(context.WithoutCancel(ctx), key)
 	if err != nil {
 		return nil, err
 	}
 	f.announce.Announce(key)
-	if err := f.lifecycle.SettleAll(ctx, key, instances); err != nil {
-		if first { // or if that fails, the next call is told that nothing is there once nothing is
-			_ = f.challenges.DisownChallenge(context.WithoutCancel(ctx), key, instances)
+	if err = f.lifecycle.SettleAll(ctx, key, instances); err == nil {
+		err = f.remove(context.WithoutCancel(ctx), key, deletion.Incarnation)
+	}
+	if err != nil {
+		if deletion.First { // or if that fails, the next call is told that nothing is there once nothing is
+			_ = f.challenges.DisownChallenge(context.WithoutCancel(ctx), key, deletion, instances)
 		}
 		return nil, err
 	}
-	if _, err := f.challenges.RemoveChallenge(ctx, key); err != nil {
-		return nil, err
-	}
-	f.announce.Announce(key)
-	if !first {
+	if !deletion.First {
 		return nil, ctf.ChallengeNotFound(key.ID)
 	}
 	return &emptypb.Empty{}, nil
+}
+
+// remove forgets the challenge, or has somebody else do so soon.
+func (f *Function) remove(ctx context.Context, key ctf.ChallengeKey, incarnation string) error {
+	defer f.announce.Announce(key)
+	_, err := f.challenges.RemoveChallenge(ctx, key, incarnation)
+	if err != nil {
+		err = errors.Join(err, f.challenges.HandOn(ctx, key))
+	}
+	return err
 }

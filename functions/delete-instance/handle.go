@@ -35,19 +35,19 @@ func (f *Function) Handle(
 	if err != nil {
 		return nil, err
 	}
-	id, first, err := f.instances.DeleteInstance(context.WithoutCancel(ctx), challenge, source)
+	id, deletion, err := f.instances.DeleteInstance(context.WithoutCancel(ctx), challenge, source)
 	if err != nil {
 		return nil, err
 	}
 	f.announce.Announce(challenge)
 	key := ctf.InstanceKey{Challenge: challenge, Identity: id}
 	if _, err := f.lifecycle.Settle(ctx, key); err != nil {
-		if first { // or if that fails, the next call is told that nothing is there once nothing is
-			_ = f.instances.DisownInstance(context.WithoutCancel(ctx), key)
+		if deletion.First { // or if that fails, the next call is told that nothing is there once nothing is
+			_ = f.instances.DisownInstance(context.WithoutCancel(ctx), key, deletion)
 		}
 		return nil, err
 	}
-	if !first {
+	if !deletion.First {
 		return nil, ctf.InstanceNotFound(challenge.ID, source)
 	}
 	return &emptypb.Empty{}, nil

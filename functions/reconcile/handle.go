@@ -221,7 +221,7 @@ func (f *Function) challenge(ctx context.Context, c ctf.Challenge) (done bool, e
 	if !c.Deleting {
 		return true, errors.Join(err, f.pools.Handle(ctx, ctf.Event{Type: ctf.ChallengeUpdated, Challenge: c.Key}))
 	}
-	_, removing := f.store.RemoveChallenge(ctx, c.Key)
+	_, removing := f.store.RemoveChallenge(ctx, c.Key, c.Incarnation)
 	if e, ok := errors.AsType[*ctf.Error](removing); ok && e.Kind == ctf.Conflict {
 		return false, err
 	}

@@ -52,11 +52,12 @@ type line struct {
 }
 
 type challenge struct {
-	Record    fields            `json:"record"`
-	Sources   map[string]string `json:"sources,omitempty"`
-	Claimable []string          `json:"claimable,omitempty"`
-	Pooled    []string          `json:"pooled,omitempty"`
-	Deleting  map[string]string `json:"deleting,omitempty"`
+	Record   fields            `json:"record"`
+	Sources  map[string]string `json:"sources,omitempty"`
+	Pooled   []string          `json:"pooled,omitempty"`
+	Deleting map[string]string `json:"deleting,omitempty"`
+	// Claimable is in older backups, and nothing is restored of it.
+	Claimable []string `json:"claimable,omitempty"`
 	// Instances is how many lines of instances follow.
 	Instances int `json:"instances"`
 }
@@ -93,7 +94,7 @@ func (f fields) record() map[string]string {
 
 func (c challenge) snapshot() redis.Snapshot {
 	return redis.Snapshot{
-		Challenge: c.Record.record(), Sources: c.Sources, Claimable: c.Claimable, Pooled: c.Pooled, Deleting: c.Deleting,
+		Challenge: c.Record.record(), Sources: c.Sources, Pooled: c.Pooled, Deleting: c.Deleting,
 	}
 }
 
@@ -118,7 +119,9 @@ func newEncoder(to io.Writer, h header) (*encoder, error) {
 }
 
 func (e *encoder) challenge(s redis.Snapshot) error {
-	c := challenge{toFields(s.Challenge), s.Sources, s.Claimable, s.Pooled, s.Deleting, len(s.Instances)}
+	c := challenge{
+		Record: toFields(s.Challenge), Sources: s.Sources, Pooled: s.Pooled, Deleting: s.Deleting, Instances: len(s.Instances),
+	}
 	if err := e.write(line{Challenge: &c}); err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ import (
 func FuzzDecode(f *testing.F) {
 	h := header{Format: format, Version: version, ID: "id", Installation: "name", At: time.Unix(1, 2).UTC()}
 	all := []redis.Snapshot{{
-		Challenge: map[string]string{"id": "c", "additional": "\xff"}, Sources: map[string]string{"s": "1"}, Claimable: []string{"2"},
+		Challenge: map[string]string{"id": "c", "additional": "\xff"}, Sources: map[string]string{"s": "1"},
 		Pooled: []string{"2"}, Deleting: map[string]string{"3": "1.5"},
 		Instances: []redis.InstanceSnapshot{{Record: map[string]string{"identity": "1"}, Base: "\x00", Journal: []string{"a", ""}}},
 	}, {Challenge: map[string]string{"id": "d"}}}
@@ -38,6 +38,19 @@ func FuzzDecode(f *testing.F) {
 		again(t, text)
 		again(t, ended(t, text))
 	})
+}
+
+// TestOlder reads what is not written any more.
+func TestOlder(t *testing.T) {
+	t.Parallel()
+	const older = `{"format":"mayfly-backup","version":1,"id":"id","installation":"name","at":"2026-01-02T03:04:05Z"}
+{"challenge":{"record":{"id":"Yw=="},"claimable":["1"],"pooled":["1","2"],"instances":0}}
+`
+	_, all, err := decoded(ended(t, []byte(older)))
+	want := []redis.Snapshot{{Challenge: map[string]string{"id": "c"}, Pooled: []string{"1", "2"}}}
+	if d := cmp.Diff(want, all); d != "" || err != nil {
+		t.Errorf("%v %s", err, d)
+	}
 }
 
 // FuzzOpen decrypts anything: what can be read to its end is what was encrypted.

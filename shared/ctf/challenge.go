@@ -9,8 +9,11 @@ import (
 // A Challenge is a scenario together with the terms on which its instances are
 // given out.
 type Challenge struct {
-	Key      ChallengeKey
-	Scenario Scenario
+	Key ChallengeKey
+	// Incarnation tells it from others that have its key before or after it. The
+	// store chooses it.
+	Incarnation string
+	Scenario    Scenario
 	// Timeout is how long an instance lives from its start or renewal; nil is
 	// without limit.
 	Timeout *time.Duration
@@ -83,6 +86,17 @@ type ChallengeUpdate struct {
 	Deleting []Identity
 }
 
+// A Deletion is what was asked for by one call.
+type Deletion struct {
+	// First: it belongs to this call, which marked what is to go or took it over
+	// from one that failed. If not, somebody else is at it.
+	First bool
+	// Request names the call.
+	Request string
+	// Incarnation is the challenge, if it is one that is to go.
+	Incarnation string
+}
+
 // A ChallengeReader reads challenges. No read waits for other work.
 type ChallengeReader interface {
 	// Challenge returns one challenge, or a ChallengeNotFound error.
@@ -111,14 +125,14 @@ type ChallengeWriter interface {
 	// marked deleting.
 	UpdateChallenge(ctx context.Context, key ChallengeKey, change ChallengeChange) (ChallengeUpdate, error)
 	// DeleteChallenge marks the challenge and all its instances deleting and
-	// returns their identities. first tells whether this call was the one that
-	// marked the challenge.
-	DeleteChallenge(ctx context.Context, key ChallengeKey) (first bool, instances []Identity, err error)
-	// DisownChallenge is for the call that was the first and has failed: as long as
-	// one of these instances is left, the next call is the first.
-	DisownChallenge(ctx context.Context, key ChallengeKey, instances []Identity) error
+	// returns their identities.
+	DeleteChallenge(ctx context.Context, key ChallengeKey) (d Deletion, instances []Identity, err error)
+	// DisownChallenge is for the call that was the first and has failed: if the
+	// challenge is still there, the next call is the first, and so is the next one
+	// for each of these instances. It may be called again.
+	DisownChallenge(ctx context.Context, key ChallengeKey, d Deletion, instances []Identity) error
 	// RemoveChallenge forgets a challenge that is deleting and has no instance
-	// left. removed is false when it was already gone. With instances left it
-	// returns a kind Conflict error.
-	RemoveChallenge(ctx context.Context, key ChallengeKey) (removed bool, err error)
+	// left. removed is false when this incarnation was already gone. With instances
+	// left it returns a kind Conflict error.
+	RemoveChallenge(ctx context.Context, key ChallengeKey, incarnation string) (removed bool, err error)
 }

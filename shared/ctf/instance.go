@@ -111,7 +111,8 @@ type InstanceWriter interface {
 	// else a new pending record. A pooled instance that is claimed with
 	// additional settings is pending too, and keeps its Since. Errors, in order:
 	// ChallengeNotFound, ChallengeExpired, InstanceExists, and [ErrNoneReady],
-	// which has written nothing.
+	// which has written nothing. What somebody deleted before this call learned of
+	// it is Deleting, and may be gone.
 	Reserve(ctx context.Context, req ReserveRequest) (Reservation, error)
 	// Follow returns what the source holds because of this reservation, although
 	// an update may have moved it to another identity. It returns an InstanceDeleted
@@ -121,13 +122,12 @@ type InstanceWriter interface {
 	// Renew moves the end of an instance. Errors, in order: ChallengeNotFound,
 	// InstanceNotFound, ChallengeNoRenewal, InstanceExpired.
 	Renew(ctx context.Context, challenge ChallengeKey, source SourceID) (Instance, error)
-	// DeleteInstance marks what the source holds deleting. first tells whether
-	// this call was the one that marked it; if not, somebody is at it, or failed
-	// at it. Errors, in order: ChallengeNotFound, InstanceNotFound.
-	DeleteInstance(ctx context.Context, challenge ChallengeKey, source SourceID) (id Identity, first bool, err error)
+	// DeleteInstance marks what the source holds deleting. Errors, in order:
+	// ChallengeNotFound, InstanceNotFound.
+	DeleteInstance(ctx context.Context, challenge ChallengeKey, source SourceID) (id Identity, d Deletion, err error)
 	// DisownInstance is for the call that was the first and has failed: if the
-	// instance is still there, the next call is the first.
-	DisownInstance(ctx context.Context, key InstanceKey) error
+	// instance is still there, the next call is the first. It may be called again.
+	DisownInstance(ctx context.Context, key InstanceKey, d Deletion) error
 }
 
 // A PoolWriter fills pools.

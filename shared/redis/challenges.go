@@ -100,12 +100,17 @@ func (s *Store) addTenant(ctx context.Context, tenant ctf.Tenant) error {
 // instances that are too many it gives up pending ones first, then the ready
 // ones that were ready last.
 func (s *Store) UpdateChallenge(ctx context.Context, key ctf.ChallengeKey, change ctf.ChallengeChange) (ctf.ChallengeUpdate, error) {
+	request := string(ctf.NewIdentity())
 	hints := []call{lookCall(dueEntry{dueWhole, key, ""})}
 	r, h, err := s.announced(ctx, hints, func(h hinted) call {
-		return call{"update_challenge", challengePrefix(key), updateArgs(change, h)}
+		return call{"update_challenge", challengePrefix(key), updateArgs(change, request, h)}
 	})
 	if err != nil {
 		return ctf.ChallengeUpdate{}, err
+	}
+	if r.status() == "gone" {
+		return ctf.ChallengeUpdate{}, &ctf.Error{Kind: ctf.Unavailable, Reason: ctf.ReasonUnavailable,
+			Message: "The challenge was deleted meanwhile.", Detail: "it was updated before that"}
 	}
 	if err := refusal("update_challenge", r, key.ID, ""); err != nil {
 		return ctf.ChallengeUpdate{}, err
@@ -118,12 +123,12 @@ func (s *Store) UpdateChallenge(ctx context.Context, key ctf.ChallengeKey, chang
 	return u, s.sharpen(ctx, key, h, r.strings(4)...)
 }
 
-func updateArgs(change ctf.ChallengeChange, h hinted) []any {
+func updateArgs(change ctf.ChallengeChange, request string, h hinted) []any {
 	strategy := change.Strategy
 	if strategy == "" {
 		strategy = ctf.InPlace
 	}
-	args := []any{"hint", h.at, "soon", h.fires, "strategy", string(strategy)}
+	args := []any{"hint", h.at, "request", request, "soon", h.fires, "strategy", string(strategy)}
 	if change.SetScenario {
 		args = append(args, "reference", change.Scenario.Reference, "digest", change.Scenario.Digest)
 	}
@@ -147,36 +152,31 @@ func updateArgs(change ctf.ChallengeChange, h hinted) []any {
 
 // DeleteChallenge marks the challenge and all its instances deleting and
 // returns their identities, those that were deleting before included.
-func (s *Store) DeleteChallenge(ctx context.Context, key ctf.ChallengeKey) (first bool, instances []ctf.Identity, err error) {
+func (s *Store) DeleteChallenge(ctx context.Context, key ctf.ChallengeKey) (d ctf.Deletion, instances []ctf.Identity, err error) {
 	request := string(ctf.NewIdentity())
 	hints := []call{lookCall(dueEntry{duePool, key, ""})}
 	r, _, err := s.announced(ctx, hints, func(h hinted) call {
 		return call{"delete_challenge", challengePrefix(key), []any{"hint", h.at, "request", request}}
 	})
 	if err != nil {
-		return false, nil, err
+		return ctf.Deletion{}, nil, err
 	}
 	switch r.status() {
 	case "first", "again":
-		return r.status() == "first", identities(r.strings(1)), nil
+		return ctf.Deletion{First: r.status() == "first", Request: request, Incarnation: r.text(2)}, identities(r.strings(1)), nil
 	}
-	return false, nil, refusal("delete_challenge", r, key.ID, "")
+	return ctf.Deletion{}, nil, refusal("delete_challenge", r, key.ID, "")
 }
 
 // DisownChallenge has a deletion belong to nobody; see [ctf.ChallengeWriter].
-func (s *Store) DisownChallenge(ctx context.Context, key ctf.ChallengeKey, instances []ctf.Identity) error {
-	args := []any{"challenge", "1"}
-	for _, id := range instances {
-		args = append(args, "+identity", string(id))
-	}
-	_, err := s.run(ctx, call{"disown", challengePrefix(key), args})
-	return err
+func (s *Store) DisownChallenge(ctx context.Context, key ctf.ChallengeKey, d ctf.Deletion, instances []ctf.Identity) error {
+	return s.disown(ctx, key, d, instances...)
 }
 
 // RemoveChallenge forgets a challenge that is deleting and has no instance
 // left; see [ctf.ChallengeWriter].
-func (s *Store) RemoveChallenge(ctx context.Context, key ctf.ChallengeKey) (removed bool, err error) {
-	r, err := s.run(ctx, call{"remove_challenge", challengePrefix(key), nil})
+func (s *Store) RemoveChallenge(ctx context.Context, key ctf.ChallengeKey, incarnation string) (removed bool, err error) {
+	r, err := s.run(ctx, call{"remove_challenge", challengePrefix(key), []any{"incarnation", incarnation}})
 	if err != nil {
 		return false, err
 	}

@@ -29,8 +29,8 @@ func drained[T any](sequence iter.Seq2[T, error]) (failed error) {
 
 // damageSteps are asked of a store that has damaged records. The source "team" has
 // an instance of the challenge that is ready. One store is ahead of time.
-func (e env) damageSteps(late env, c ctf.ChallengeKey, has map[string]ctf.Identity) map[string]step {
-	all := e.steps(c, has)
+func (e env) damageSteps(late env, c ctf.ChallengeKey, d ctf.Deletion, has map[string]ctf.Identity) map[string]step {
+	all := e.steps(c, d, has)
 	maps.Copy(all, map[string]step{
 		"claim": func(ctx context.Context) error {
 			_, err := e.store.Reserve(ctx, ctf.ReserveRequest{Challenge: c, Source: "newcomer", ReadyOnly: true})
@@ -71,8 +71,8 @@ func FuzzDamage(f *testing.F) {
 	late := e
 	late.store = open(f, e.url, e.keys, 0)
 	late.store.Shift(2 * time.Hour)
-	c, has, restore := e.populated(f)
-	steps := e.damageSteps(late, c, has)
+	c, d, has, restore := e.populated(f)
+	steps := e.damageSteps(late, c, d, has)
 	order := slices.Sorted(maps.Keys(steps))
 	mine, others := e.allRecords(f, c)
 	before := e.records(f, slices.Concat(mine, others))
@@ -147,8 +147,9 @@ func (e env) allRecords(t testing.TB, c ctf.ChallengeKey) (mine, others []string
 
 // populated makes two challenges, each with instances in several states, and
 // returns one of them, what sources have of it, and what makes all anew.
-func (e env) populated(f *testing.F) (ctf.ChallengeKey, map[string]ctf.Identity, func(goredis.Pipeliner)) {
+func (e env) populated(f *testing.F) (ctf.ChallengeKey, ctf.Deletion, map[string]ctf.Identity, func(goredis.Pipeliner)) {
 	f.Helper()
+	var d ctf.Deletion
 	has := map[string]ctf.Identity{"newcomer": "none"}
 	c, other := newChallenge("c"), newChallenge("other")
 	c.Timeout = new(time.Hour) // so that it is due, and the other is not
@@ -158,8 +159,11 @@ func (e env) populated(f *testing.F) (ctf.ChallengeKey, map[string]ctf.Identity,
 		has["team"] = e.started(f, c.Key, "team").Key.Identity
 		has["beginner"] = e.reserve(f, c.Key, "beginner").Instance.Key.Identity
 		has["leaver"] = e.started(f, c.Key, "leaver").Key.Identity
-		_, _, err := e.store.DeleteInstance(f.Context(), c.Key, "leaver")
+		_, deletion, err := e.store.DeleteInstance(f.Context(), c.Key, "leaver")
 		check(f, err)
+		stored, err := e.store.Challenge(f.Context(), c.Key)
+		check(f, err)
+		d = ctf.Deletion{Request: deletion.Request, Incarnation: stored.Incarnation}
 		e.deploy(f, c.Key, e.pooled(f, c.Key))
 		e.pooled(f, c.Key)
 	}
@@ -167,7 +171,7 @@ func (e env) populated(f *testing.F) (ctf.ChallengeKey, map[string]ctf.Identity,
 	for _, k := range e.allKeys(f) {
 		dumps[k] = e.raw.Dump(f.Context(), k).Val()
 	}
-	return c.Key, has, func(p goredis.Pipeliner) {
+	return c.Key, d, has, func(p goredis.Pipeliner) {
 		p.FlushAll(context.Background())
 		for k, dump := range dumps {
 			p.Restore(context.Background(), k, 0, dump)

@@ -151,10 +151,10 @@ func testSourceWithoutInstances(t *testing.T, e env) {
 
 	e.store.Shift(time.Hour)
 	wantHints("other")
-	_, _, err = e.store.DeleteChallenge(ctx, other)
+	d, _, err := e.store.DeleteChallenge(ctx, other)
 	check(t, err)
 	e.destroy(t, other, lasting)
-	_, err = e.store.RemoveChallenge(ctx, other)
+	_, err = e.store.RemoveChallenge(ctx, other, d.Incarnation)
 	check(t, err)
 	wantHints("other") // somebody may be about to create
 	e.store.Shift(3 * time.Minute)
@@ -226,8 +226,8 @@ func testRecorded(t *testing.T, e env) {
 			t.Errorf("%d of %d: recorded is %v", n, len(found), ok)
 		}
 	}
-	if _, first, err := e.store.DeleteInstance(ctx, c, alice); !first || err != nil {
-		t.Fatal(first, err)
+	if _, d, err := e.store.DeleteInstance(ctx, c, alice); !d.First || err != nil {
+		t.Fatal(d, err)
 	}
 	for _, want := range []bool{true, false} { // one that is deleting is on record until it is forgotten
 		found, err := e.store.Recorded(ctx, keys[:1])

@@ -241,7 +241,7 @@ func testNothingIsLeft(t *testing.T, e env) {
 	check(t, err)
 	check(t, l.Journal(ctf.Updating).Append(ctx, []byte("begin")))
 	l.Release()
-	_, ids, err := e.store.DeleteChallenge(ctx, c.Key)
+	d, ids, err := e.store.DeleteChallenge(ctx, c.Key)
 	check(t, err)
 	if len(ids) != 4 {
 		t.Fatalf("%d instances, want 4: %v", len(ids), ids)
@@ -249,7 +249,7 @@ func testNothingIsLeft(t *testing.T, e env) {
 	for _, id := range ids {
 		e.destroy(t, c.Key, id)
 	}
-	removed, err := e.store.RemoveChallenge(ctx, c.Key)
+	removed, err := e.store.RemoveChallenge(ctx, c.Key, d.Incarnation)
 	check(t, err)
 	if !removed {
 		t.Fatal("not removed")

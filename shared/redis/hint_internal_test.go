@@ -150,7 +150,7 @@ func TestLookFiresAfterItsStep(t *testing.T) {
 	if r, err := s.run(t.Context(), reserveStep(key, "alice")(h)); err != nil || r.status() != "reserved" {
 		t.Fatal(r, err)
 	}
-	if _, err := s.run(t.Context(), call{"delete_instance", challengePrefix(key), []any{"hint", h.at, "source", "alice", "request", "r"}}); err != nil {
+	if _, err := s.run(t.Context(), call{"delete_instance", challengePrefix(key), []any{"hint", h.at, "source", "alice", "request", "d"}}); err != nil {
 		t.Fatal(err)
 	}
 	fires, err := parseInstant(h.fires)
@@ -267,7 +267,9 @@ func TestRepeatedDeletion(t *testing.T) {
 		t.Errorf("while one instance is left: %v %v", again, err)
 	}
 	forget(r.Instance.Key)
-	removed, err := s.RemoveChallenge(ctx, key)
+	c, err := s.Challenge(ctx, key)
+	check(err)
+	removed, err := s.RemoveChallenge(ctx, key, c.Incarnation)
 	check(err)
 	if !removed {
 		t.Fatal("the challenge is there")

@@ -187,25 +187,33 @@ func (s *Store) Renew(ctx context.Context, challenge ctf.ChallengeKey, source ct
 
 // DeleteInstance marks what the source holds deleting; see
 // [ctf.InstanceWriter].
-func (s *Store) DeleteInstance(ctx context.Context, challenge ctf.ChallengeKey, source ctf.SourceID) (id ctf.Identity, first bool, err error) {
+func (s *Store) DeleteInstance(ctx context.Context, challenge ctf.ChallengeKey, source ctf.SourceID) (id ctf.Identity, d ctf.Deletion, err error) {
 	request := string(ctf.NewIdentity())
 	hints := []call{lookCall(dueEntry{duePool, challenge, ""})}
 	r, _, err := s.announced(ctx, hints, func(h hinted) call {
 		return call{"delete_instance", challengePrefix(challenge), []any{"hint", h.at, "source", string(source), "request", request}}
 	})
 	if err != nil {
-		return "", false, err
+		return "", ctf.Deletion{}, err
 	}
 	switch r.status() {
 	case "first", "again":
-		return ctf.Identity(r.text(1)), r.status() == "first", nil
+		return ctf.Identity(r.text(1)), ctf.Deletion{First: r.status() == "first", Request: request}, nil
 	}
-	return "", false, refusal("delete_instance", r, challenge.ID, source)
+	return "", ctf.Deletion{}, refusal("delete_instance", r, challenge.ID, source)
 }
 
 // DisownInstance has a deletion belong to nobody; see [ctf.InstanceWriter].
-func (s *Store) DisownInstance(ctx context.Context, key ctf.InstanceKey) error {
-	_, err := s.run(ctx, call{"disown", challengePrefix(key.Challenge), []any{"+identity", string(key.Identity)}})
+func (s *Store) DisownInstance(ctx context.Context, key ctf.InstanceKey, d ctf.Deletion) error {
+	return s.disown(ctx, key.Challenge, d, key.Identity)
+}
+
+func (s *Store) disown(ctx context.Context, challenge ctf.ChallengeKey, d ctf.Deletion, instances ...ctf.Identity) error {
+	args := []any{"request", d.Request}
+	for _, id := range instances {
+		args = append(args, "+identity", string(id))
+	}
+	_, err := s.run(ctx, call{"disown", challengePrefix(challenge), args})
 	return err
 }
 

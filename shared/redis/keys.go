@@ -35,11 +35,11 @@ import (
 //	j:ID    list    the journal since (each entry compressed, sealed)
 //	l:ID    string  its lease: the token of the holder, as redislock keeps it, with a time to live
 //	o       stream  the outbox. It outlives the challenge, by an hour
-//	t:ID    string  what the request ID deletes, an identity or an incarnation, for a minute;
+//	t:ID    string  what the request ID made, took, changed or deletes, an identity or an incarnation, for a minute;
 //	                "deleted" if it is a reservation of which the instance was
 //
 // What is added here is added to a backup as well: snapshot.lua, restore_*.lua. The
-// last three are not in it.
+// last three are not in it, nor is p, since a restore leaves no pool.
 //
 // One is written once and never again, mayfly:installation, a string: see
 // [Store.Installation]. It begins with "restoring " until a restore has ended.

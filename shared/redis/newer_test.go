@@ -51,10 +51,12 @@ func TestNewerRecords(t *testing.T) {
 type crowd struct {
 	env
 
-	key    ctf.ChallengeKey
-	names  map[string]ctf.Identity
-	leases map[string]ctf.Lease
-	works  map[string]ctf.Work
+	key ctf.ChallengeKey
+	// deletion is that of the instance that is deleting, with the challenge's incarnation.
+	deletion ctf.Deletion
+	names    map[string]ctf.Identity
+	leases   map[string]ctf.Lease
+	works    map[string]ctf.Work
 }
 
 func newCrowd(t *testing.T, e env) *crowd {
@@ -64,6 +66,8 @@ func newCrowd(t *testing.T, e env) *crowd {
 	challenge := newChallenge("c")
 	challenge.Timeout, challenge.Pool = new(time.Hour), ctf.Pool{Min: 2}
 	c := &crowd{env: e, key: e.create(t, challenge), names: map[string]ctf.Identity{}, leases: map[string]ctf.Lease{}, works: map[string]ctf.Work{}}
+	stored, err := e.store.Challenge(ctx, c.key)
+	check(t, err)
 	for _, source := range []ctf.SourceID{"updating", "failed"} {
 		c.names[string(source)] = e.started(t, c.key, source).Key.Identity
 	}
@@ -71,8 +75,9 @@ func newCrowd(t *testing.T, e env) *crowd {
 	c.names["ready"] = e.started(t, c.key, "ready").Key.Identity
 	c.names["pending"] = e.reserve(t, c.key, "pending").Instance.Key.Identity
 	c.names["deleting"] = e.started(t, c.key, "deleting").Key.Identity
-	_, _, err := e.store.DeleteInstance(ctx, c.key, "deleting")
+	_, c.deletion, err = e.store.DeleteInstance(ctx, c.key, "deleting")
 	check(t, err)
+	c.deletion.Incarnation = stored.Incarnation
 	c.names["pooled"] = e.pooled(t, c.key)
 	e.deploy(t, c.key, c.names["pooled"])
 	c.names["pooled later"] = e.pooled(t, c.key)
@@ -117,7 +122,7 @@ func (c *crowd) records(t *testing.T) map[string]string {
 type step = func(context.Context) error
 
 func (c *crowd) steps() map[string]step {
-	all := c.env.steps(c.key, c.names)
+	all := c.env.steps(c.key, c.deletion, c.names)
 	for name, lease := range c.leases {
 		all["deployed "+name] = func(ctx context.Context) error { _, err := lease.Deployed(ctx, c.works[name], result("1")); return err }
 		all["abandon "+name] = func(ctx context.Context) error { return lease.Abandon(ctx, ctf.Deleting, "broken") }
@@ -133,7 +138,7 @@ func (c *crowd) steps() map[string]step {
 }
 
 // steps are all that need no lease, on a challenge and on what sources have of it.
-func (e env) steps(c ctf.ChallengeKey, has map[string]ctf.Identity) map[string]step {
+func (e env) steps(c ctf.ChallengeKey, d ctf.Deletion, has map[string]ctf.Identity) map[string]step {
 	change := func(change ctf.ChallengeChange) step {
 		return func(ctx context.Context) error { _, err := e.store.UpdateChallenge(ctx, c, change); return err }
 	}
@@ -146,9 +151,9 @@ func (e env) steps(c ctf.ChallengeKey, has map[string]ctf.Identity) map[string]s
 		"update of pool":    change(ctf.ChallengeChange{SetMin: true, SetMax: true}),
 		"delete challenge":  func(ctx context.Context) error { _, _, err := e.store.DeleteChallenge(ctx, c); return err },
 		"disown challenge": func(ctx context.Context) error {
-			return e.store.DisownChallenge(ctx, c, slices.Collect(maps.Values(has)))
+			return e.store.DisownChallenge(ctx, c, d, slices.Collect(maps.Values(has)))
 		},
-		"remove challenge": func(ctx context.Context) error { _, err := e.store.RemoveChallenge(ctx, c); return err },
+		"remove challenge": func(ctx context.Context) error { _, err := e.store.RemoveChallenge(ctx, c, d.Incarnation); return err },
 		"hand on":          func(ctx context.Context) error { return e.store.HandOn(ctx, c) },
 		"fill pool":        func(ctx context.Context) error { _, _, err := e.store.ReservePooled(ctx, c); return err },
 		"expire":           func(ctx context.Context) error { return first(e.store.Due(ctx)) },
@@ -162,7 +167,7 @@ func (e env) steps(c ctf.ChallengeKey, has map[string]ctf.Identity) map[string]s
 		all["renew "+name] = func(ctx context.Context) error { _, err := e.store.Renew(ctx, c, source); return err }
 		all["delete "+name] = func(ctx context.Context) error { _, _, err := e.store.DeleteInstance(ctx, c, source); return err }
 		all["disown "+name] = func(ctx context.Context) error {
-			return e.store.DisownInstance(ctx, ctf.InstanceKey{Challenge: c, Identity: id})
+			return e.store.DisownInstance(ctx, ctf.InstanceKey{Challenge: c, Identity: id}, d)
 		}
 	}
 	return all

@@ -36,13 +36,13 @@ func testAnyOrder(t *testing.T, e env) {
 	}
 	group.Wait()
 	e.checkLists(t, c.Key)
-	_, ids, err := e.store.DeleteChallenge(ctx, c.Key)
+	d, ids, err := e.store.DeleteChallenge(ctx, c.Key)
 	check(t, err)
 	e.checkLists(t, c.Key)
 	for _, id := range ids {
 		e.destroy(t, c.Key, id)
 	}
-	if removed, err := e.store.RemoveChallenge(ctx, c.Key); err != nil || !removed {
+	if removed, err := e.store.RemoveChallenge(ctx, c.Key, d.Incarnation); err != nil || !removed {
 		t.Fatal(removed, err)
 	}
 	for _, k := range e.allKeys(t) {

@@ -92,14 +92,15 @@ func decodeChallenge(f fields) (ctf.Challenge, error) {
 	}
 	d := &decoder{fields: f}
 	c := ctf.Challenge{
-		Key:        ctf.ChallengeKey{Tenant: ctf.Tenant(f["tenant"]), ID: ctf.ChallengeID(f["id"])},
-		Scenario:   ctf.Scenario{Reference: f["reference"], Digest: f["digest"]},
-		Timeout:    decode(d, "timeout", parseOptionalSpan),
-		Until:      decode(d, "ends_at", parseOptionalInstant),
-		Additional: decode(d, "additional", parseAdditional),
-		Pool:       ctf.Pool{Min: decode(d, "min", parseNumber), Max: decode(d, "max", parseNumber)},
-		Generation: decode(d, "generation", parseNumber),
-		Deleting:   f["deleting"] != "",
+		Key:         ctf.ChallengeKey{Tenant: ctf.Tenant(f["tenant"]), ID: ctf.ChallengeID(f["id"])},
+		Incarnation: f["incarnation"],
+		Scenario:    ctf.Scenario{Reference: f["reference"], Digest: f["digest"]},
+		Timeout:     decode(d, "timeout", parseOptionalSpan),
+		Until:       decode(d, "ends_at", parseOptionalInstant),
+		Additional:  decode(d, "additional", parseAdditional),
+		Pool:        ctf.Pool{Min: decode(d, "min", parseNumber), Max: decode(d, "max", parseNumber)},
+		Generation:  decode(d, "generation", parseNumber),
+		Deleting:    f["deleting"] != "",
 	}
 	if d.err != nil {
 		return ctf.Challenge{}, fmt.Errorf("%w: challenge %q: %w", ctf.ErrUnreadable, f["id"], d.err)

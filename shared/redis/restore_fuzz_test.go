@@ -28,7 +28,7 @@ func FuzzRestore(f *testing.F) {
 		s := redis.Snapshot{
 			Challenge: map[string]string{"schema": "1", "tenant": string(tenant), "id": id, "incarnation": "1", "revision": revision,
 				"timeout": timeout, "ends_at": date},
-			Sources: map[string]string{source: identity}, Claimable: []string{identity}, Pooled: []string{identity},
+			Sources: map[string]string{source: identity}, Pooled: []string{identity},
 			Deleting:  map[string]string{identity: from},
 			Instances: []redis.InstanceSnapshot{{Record: instance}},
 		}
@@ -50,7 +50,7 @@ func FuzzRestore(f *testing.F) {
 			t.Errorf("it is deleting since %s, and was since %s", now, from)
 		}
 		s.Deleting, again[0].Deleting = nil, nil
-		s.Claimable, s.Pooled = nil, nil
+		s.Pooled = nil
 		if state != string(ctf.Deleting) {
 			for _, name := range []string{"changed_at", "attempts", "strategy", "deleted_by"} {
 				delete(again[0].Instances[0].Record, name)

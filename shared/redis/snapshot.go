@@ -20,9 +20,8 @@ type Snapshot struct {
 	Challenge map[string]string
 	// Sources leads from each source to the identity that it holds.
 	Sources map[string]string
-	// Claimable and Pooled are the identities of the pool. A restore has both
-	// destroyed.
-	Claimable, Pooled []string
+	// Pooled are the identities of the pool. A restore has it destroyed.
+	Pooled []string
 	// Deleting are the identities that are deleting, each with the time from
 	// which somebody else may see to it.
 	Deleting  map[string]string
@@ -88,9 +87,9 @@ func (s *Store) yieldSnapshots(ctx context.Context, tenant ctf.Tenant, ids []str
 
 func readSnapshot(r reply) Snapshot {
 	s := Snapshot{
-		Challenge: r.fields(1), Sources: r.fields(2), Claimable: r.strings(3), Pooled: r.strings(4), Deleting: r.fields(5),
+		Challenge: r.fields(1), Sources: r.fields(2), Pooled: r.strings(3), Deleting: r.fields(4),
 	}
-	found := r.list(6)
+	found := r.list(5)
 	for n := 0; n+2 < len(found); n += 3 {
 		s.Instances = append(s.Instances, InstanceSnapshot{found.fields(n), found.text(n + 1), found.strings(n + 2)})
 	}

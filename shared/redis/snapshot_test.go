@@ -147,13 +147,13 @@ func (e env) flush(t *testing.T) {
 // bringToItsEnd deletes a challenge with all that it has; nothing is left.
 func (e env) bringToItsEnd(t *testing.T, c ctf.ChallengeKey) {
 	t.Helper()
-	_, ids, err := e.store.DeleteChallenge(t.Context(), c)
+	d, ids, err := e.store.DeleteChallenge(t.Context(), c)
 	check(t, err)
 	e.checkLists(t, c)
 	for _, id := range ids {
 		e.destroy(t, c, id)
 	}
-	if removed, err := e.store.RemoveChallenge(t.Context(), c); err != nil || !removed {
+	if removed, err := e.store.RemoveChallenge(t.Context(), c, d.Incarnation); err != nil || !removed {
 		t.Fatal(removed, err)
 	}
 	for _, k := range e.allKeys(t) {
@@ -327,7 +327,7 @@ func (e env) comeAndGo(ctx context.Context, c ctf.Challenge) error {
 	if _, err := e.store.Reserve(ctx, ctf.ReserveRequest{Challenge: c.Key, Source: alice}); err != nil {
 		return err
 	}
-	_, ids, err := e.store.DeleteChallenge(ctx, c.Key)
+	d, ids, err := e.store.DeleteChallenge(ctx, c.Key)
 	if err != nil {
 		return err
 	}
@@ -342,6 +342,6 @@ func (e env) comeAndGo(ctx context.Context, c ctf.Challenge) error {
 			return err
 		}
 	}
-	_, err = e.store.RemoveChallenge(ctx, c.Key)
+	_, err = e.store.RemoveChallenge(ctx, c.Key, d.Incarnation)
 	return err
 }

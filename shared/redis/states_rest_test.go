@@ -142,8 +142,8 @@ func tryChallenge(t *testing.T, c *cell) {
 		_, err := c.store.UpdateChallenge(ctx, c.key, newDigest(ctf.InPlace))
 		c.answer = word(t, err, "done")
 	case "delete challenge":
-		first, _, err := c.store.DeleteChallenge(ctx, c.key)
-		c.answer = word(t, err, firstOrAgain(first))
+		d, _, err := c.store.DeleteChallenge(ctx, c.key)
+		c.answer = word(t, err, firstOrAgain(d))
 	case "remove challenge":
 		c.answer = c.removeAnswer(t)
 	case "create instance":
@@ -155,8 +155,8 @@ func tryChallenge(t *testing.T, c *cell) {
 		_, err := c.store.Renew(ctx, c.key, alice)
 		c.answer = word(t, err, "renewed")
 	case "delete instance":
-		_, first, err := c.store.DeleteInstance(ctx, c.key, alice)
-		c.answer = word(t, err, firstOrAgain(first))
+		_, d, err := c.store.DeleteInstance(ctx, c.key, alice)
+		c.answer = word(t, err, firstOrAgain(d))
 	case "fill pool":
 		c.answer = c.fillAnswer(t)
 	default:
@@ -167,7 +167,11 @@ func tryChallenge(t *testing.T, c *cell) {
 
 func (c *cell) removeAnswer(t *testing.T) string {
 	t.Helper()
-	removed, err := c.store.RemoveChallenge(t.Context(), c.key)
+	challenge, err := c.store.Challenge(t.Context(), c.key)
+	if ctf.ReasonOf(err) != ctf.ReasonChallengeNotFound {
+		check(t, err)
+	}
+	removed, err := c.store.RemoveChallenge(t.Context(), c.key, challenge.Incarnation)
 	if e, ok := errors.AsType[*ctf.Error](err); ok && e.Kind == ctf.Conflict {
 		return "refused"
 	}

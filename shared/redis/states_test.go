@@ -239,16 +239,16 @@ func tryHeld(t *testing.T, c *cell) {
 		_, err := c.store.Renew(ctx, c.key, alice)
 		c.answer = word(t, err, "renewed")
 	case "delete":
-		_, first, err := c.store.DeleteInstance(ctx, c.key, alice)
-		c.answer = word(t, err, firstOrAgain(first))
+		_, d, err := c.store.DeleteInstance(ctx, c.key, alice)
+		c.answer = word(t, err, firstOrAgain(d))
 	default:
 		c.tryShared(t)
 	}
 	c.next = c.stateOf(t, c.id)
 }
 
-func firstOrAgain(first bool) string {
-	if first {
+func firstOrAgain(d ctf.Deletion) string {
+	if d.First {
 		return "first"
 	}
 	return "again"
@@ -261,8 +261,8 @@ func (c *cell) tryShared(t *testing.T) {
 	name, detail, _ := strings.Cut(c.verb, ", ")
 	switch name {
 	case "delete challenge":
-		first, _, err := c.store.DeleteChallenge(ctx, c.key)
-		c.answer = word(t, err, firstOrAgain(first))
+		d, _, err := c.store.DeleteChallenge(ctx, c.key)
+		c.answer = word(t, err, firstOrAgain(d))
 	case "update":
 		c.answer = c.updateAnswer(t, detail)
 	case "deployed", "abandon", "forget", "lost":

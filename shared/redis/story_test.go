@@ -22,7 +22,7 @@ func testStory(t *testing.T, e env) {
 	wantReason(t, e.store.CreateChallenge(ctx, c), ctf.ReasonChallengeExists)
 	got, err := e.store.Challenge(ctx, c.Key)
 	check(t, err)
-	c.Generation = 1
+	c.Generation, c.Incarnation = 1, got.Incarnation
 	if d := cmp.Diff(c, got); d != "" {
 		t.Fatal(d)
 	}
@@ -71,11 +71,11 @@ func testStory(t *testing.T, e env) {
 	}
 	e.destroy(t, c.Key, half)
 	check(t, e.store.HandOn(ctx, c.Key))
-	first, left, err := e.store.DeleteChallenge(ctx, c.Key)
-	if !first || len(left) != 0 || err != nil {
-		t.Fatalf("delete: %v %v %v", first, left, err)
+	d, left, err := e.store.DeleteChallenge(ctx, c.Key)
+	if !d.First || len(left) != 0 || err != nil {
+		t.Fatalf("delete: %+v %v %v", d, left, err)
 	}
-	removed, err := e.store.RemoveChallenge(ctx, c.Key)
+	removed, err := e.store.RemoveChallenge(ctx, c.Key, d.Incarnation)
 	if !removed || err != nil {
 		t.Fatalf("remove: %v %v", removed, err)
 	}

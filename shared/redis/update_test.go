@@ -154,9 +154,9 @@ func testEvents(t *testing.T, e env) {
 	c := newChallenge("c")
 	for range 2 { // a challenge that is made anew has other events
 		e.create(t, c)
-		_, _, err := e.store.DeleteChallenge(ctx, c.Key)
+		d, _, err := e.store.DeleteChallenge(ctx, c.Key)
 		check(t, err)
-		_, err = e.store.RemoveChallenge(ctx, c.Key)
+		_, err = e.store.RemoveChallenge(ctx, c.Key, d.Incarnation)
 		check(t, err)
 	}
 	e.create(t, c)
@@ -196,36 +196,42 @@ func testFailedDeleteIsTakenUpByTheNext(t *testing.T, e env) {
 	ctx := t.Context()
 	c := e.create(t, newChallenge("c"))
 	id := e.started(t, c, alice).Key.Identity
-	deletes := func(want bool) {
+	deletes := func(want bool) (disown func()) {
 		t.Helper()
-		_, first, err := e.store.DeleteInstance(ctx, c, alice)
+		_, instance, err := e.store.DeleteInstance(ctx, c, alice)
 		check(t, err)
 		challenge, _, err := e.store.DeleteChallenge(ctx, c)
 		check(t, err)
-		if first != want || challenge != want {
-			t.Fatalf("first at the instance: %t, at the challenge: %t, want %t", first, challenge, want)
+		if instance.First != want || challenge.First != want {
+			t.Fatalf("first at the instance: %t, at the challenge: %t, want %t", instance.First, challenge.First, want)
+		}
+		return func() {
+			check(t, e.store.DisownInstance(ctx, ctf.InstanceKey{Challenge: c, Identity: id}, instance))
+			check(t, e.store.DisownChallenge(ctx, c, challenge, []ctf.Identity{id}))
 		}
 	}
-	check(t, e.store.DisownInstance(ctx, ctf.InstanceKey{Challenge: c, Identity: id})) // which nobody deletes
-	check(t, e.store.DisownChallenge(ctx, c, []ctf.Identity{id}))
+	none := ctf.Deletion{Request: "unknown"} // nobody deletes by that name
+	check(t, e.store.DisownInstance(ctx, ctf.InstanceKey{Challenge: c, Identity: id}, none))
+	check(t, e.store.DisownChallenge(ctx, c, none, []ctf.Identity{id}))
 	e.update(t, c, ctf.ChallengeChange{SetMin: true})
-	deletes(true)
+	disown := deletes(true)
 	deletes(false)
 	l := e.lease(t, c, id)
 	check(t, l.Abandon(ctx, ctf.Deleting, "it is stuck"))
 	l.Release()
 	deletes(false) // whoever is told first may yet succeed
-	check(t, e.store.DisownInstance(ctx, ctf.InstanceKey{Challenge: c, Identity: id}))
-	check(t, e.store.DisownChallenge(ctx, c, []ctf.Identity{id}))
-	deletes(true)
+	disown()
+	last := deletes(true)
+	disown() // what is another's by now
 	deletes(false)
 
 	e.destroy(t, c, id)
-	check(t, e.store.DisownInstance(ctx, ctf.InstanceKey{Challenge: c, Identity: id}))
-	check(t, e.store.DisownChallenge(ctx, c, []ctf.Identity{id}))
-	first, _, err := e.store.DeleteChallenge(ctx, c)
-	if err != nil || first {
-		t.Errorf("who came late has taken the deletion from its owner: %v, %v", first, err)
+	for _, want := range []bool{false, true} {
+		d, _, err := e.store.DeleteChallenge(ctx, c)
+		if err != nil || d.First != want {
+			t.Errorf("with nothing left, the first is %+v, %v, want %t", d, err, want)
+		}
+		last()
 	}
 }
 
@@ -239,10 +245,10 @@ func testFailureAfterADelete(t *testing.T, e env) {
 	_, err := l.Load(ctx)
 	check(t, err)
 	for n, want := range []bool{true, false} {
-		_, first, err := e.store.DeleteInstance(ctx, c, alice)
+		_, d, err := e.store.DeleteInstance(ctx, c, alice)
 		check(t, err)
-		if first != want {
-			t.Errorf("delete %d is the first: %t, want %t", n, first, want)
+		if d.First != want {
+			t.Errorf("delete %d is the first: %t, want %t", n, d.First, want)
 		}
 		wantError(t, l.Abandon(ctx, ctf.Deleting, "it went wrong"), ctf.ErrSuperseded)
 	}
@@ -320,10 +326,10 @@ func TestFollowTellsADeletion(t *testing.T) {
 			e.destroy(t, c, id)
 		}, ctf.ReasonInstanceDeleted},
 		"deleted with its challenge": {func(c ctf.ChallengeKey, id ctf.Identity) {
-			_, _, err := e.store.DeleteChallenge(ctx, c)
+			d, _, err := e.store.DeleteChallenge(ctx, c)
 			check(t, err)
 			e.destroy(t, c, id)
-			_, err = e.store.RemoveChallenge(ctx, c)
+			_, err = e.store.RemoveChallenge(ctx, c, d.Incarnation)
 			check(t, err)
 		}, ctf.ReasonInstanceDeleted},
 		"given up": {func(c ctf.ChallengeKey, id ctf.Identity) {

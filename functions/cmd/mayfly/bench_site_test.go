@@ -256,7 +256,7 @@ func (s *site) openPool(size int) ctf.ChallengeKey {
 // removePool forgets the challenge and its instances, of which nothing runs.
 func (s *site) removePool(key ctf.ChallengeKey) {
 	s.published(key)
-	_, ids, err := s.store.DeleteChallenge(s.b.Context(), key)
+	d, ids, err := s.store.DeleteChallenge(s.b.Context(), key)
 	s.check(err)
 	s.parallel(len(ids), func(n int) error {
 		lease, err := s.store.Lease(s.b.Context(), ctf.InstanceKey{Challenge: key, Identity: ids[n]})
@@ -266,6 +266,6 @@ func (s *site) removePool(key ctf.ChallengeKey) {
 		defer lease.Release()
 		return lease.Forget(s.b.Context())
 	})
-	_, err = s.store.RemoveChallenge(s.b.Context(), key)
+	_, err = s.store.RemoveChallenge(s.b.Context(), key, d.Incarnation)
 	s.check(err)
 }

@@ -161,7 +161,7 @@ func (s *server) recorded() []string {
 			for _, name := range []string{"fence", "revision"} {
 				delete(record, name)
 			}
-			for _, name := range []string{"claimable", "pooled", "deleting"} {
+			for _, name := range []string{"pooled", "deleting"} {
 				delete(part, name)
 			}
 		}

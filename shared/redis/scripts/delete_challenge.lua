@@ -1,6 +1,6 @@
 local c = read(challenge_key)
-local done = redis.call("GET", deletion_key(arg.request))
-if done and not (c and c.incarnation == done) then return { "first", {} } end -- repeated
+local done = recall(arg.request)
+if done and not (c and c.incarnation == done) then return { "first", {}, done } end -- repeated
 if not c then return { "challenge not found" } end
 if stale() then return { "stale" } end
 local ids = redis.call("SMEMBERS", instances)
@@ -15,4 +15,4 @@ end
 if first then remember(arg.request, c.incarnation) end
 redis.call("DEL", claimable)
 for id, r in pairs(records) do doom(id, r) end
-return { first and "first" or "again", ids }
+return { first and "first" or "again", ids, c.incarnation }

@@ -1,15 +1,16 @@
-local done = redis.call("GET", deletion_key(arg.request))
+local done = recall(arg.request)
 if done then return { "first", done } end -- repeated
 if not read(challenge_key) then return { "challenge not found" } end
 local id = redis.call("HGET", sources, arg.source)
 local r = id and read(instance_key(id))
 if not r or ended(r) then return { "instance not found" } end
 if stale() then return { "stale" } end
-if r.state == "deleting" and r.deleted_by == unowned then
+if r.state ~= "deleting" then
+  doom(id, r)
+elseif r.deleted_by == unowned then
   set(instance_key(id), r, { deleted_by = arg.request })
-elseif r.state == "deleting" and r.deleted_by ~= arg.request then
+else
   return { "again", id }
 end
-doom(id, r)
 remember(arg.request, id)
 return { "first", id }

@@ -1,12 +1,10 @@
--- The deletion of these instances, or of the challenge that has them, has failed for
--- the call that it belonged to: it belongs to nobody, and so to the next call.
+-- The deletion that this request asked for has failed for it: what is left belongs to
+-- nobody, and so to the next request. What another one has taken over stays its own.
 local c = read(challenge_key)
 local left = {}
 for _, id in ipairs(arg.identity or {}) do left[id] = read(instance_key(id)) end
 for id, r in pairs(left) do
-  if r.state == "deleting" and (not arg.challenge or (c and r.deleted_by == c.deleting)) then
-    set(instance_key(id), r, { deleted_by = unowned })
-  end
+  if r.deleted_by == arg.request then set(instance_key(id), r, { deleted_by = unowned }) end
 end
-if arg.challenge and c and c.deleting ~= "" and next(left) then set(challenge_key, c, { deleting = unowned }) end
+if c and c.deleting == arg.request then set(challenge_key, c, { deleting = unowned }) end
 return { "ok" }

@@ -3,6 +3,6 @@
 local id = redis.call("HGET", sources, arg.source)
 local r = id and read(instance_key(id))
 if not r or r.request ~= arg.request or not visible(r) then
-  return { redis.call("GET", deletion_key(arg.request)) and "deleted" or "none" }
+  return { recall(arg.request) == "deleted" and "deleted" or "none" }
 end
 return { "ok", id, redis.call("HGETALL", instance_key(id)) }

@@ -1,5 +1,5 @@
 local c = read(challenge_key)
-if not c then return { "gone" } end
+if not c or c.incarnation ~= arg.incarnation then return { "gone" } end
 if c.deleting == "" then return { "not deleting" } end
 if redis.call("SCARD", instances) > 0 then return { "not empty" } end
 change_challenge(c, "challenge.deleted", {})

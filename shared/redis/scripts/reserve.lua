@@ -1,3 +1,12 @@
+local holder = redis.call("HGET", sources, arg.source)
+local held = holder and read(instance_key(holder))
+if recall(arg.request) then -- repeated: an update may have moved what it reserved, or somebody deleted it
+  if held and held.request == arg.request then
+    return { held.state == "ready" and "claimed" or "reserved", "", redis.call("HGETALL", instance_key(holder)) }
+  end
+  return { "reserved", "", { "identity", arg.identity, "source", arg.source, "state", "deleting" } }
+end
+
 local c = open_challenge()
 if not c then return { "challenge not found" } end
 if past(c.ends_at) then return { "challenge expired" } end
@@ -14,12 +23,6 @@ local function claimable_first()
   end
 end
 
-local holder = redis.call("HGET", sources, arg.source)
-local held = holder and read(instance_key(holder))
-if held and held.request == arg.request then
-  -- A repeated command whose first answer was lost.
-  return { held.state == "ready" and "claimed" or "reserved", "", redis.call("HGETALL", instance_key(holder)) }
-end
 if held and held.state ~= "deleting" and held.state ~= "failed" and not ended(held) then
   if arg.idempotency == "" or held.idempotency ~= arg.idempotency then return { "instance exists" } end
   return { "attached", "", redis.call("HGETALL", instance_key(holder)) }
@@ -46,9 +49,11 @@ if id then -- claim it
   redis.call("SREM", pooled, id)
   redis.call("HSET", sources, arg.source, id)
   change(id, r, "instance.claimed", fields)
+  remember(arg.request, id)
   return { r.state == "ready" and "claimed" or "reserved", replaced, redis.call("HGETALL", instance_key(id)) }
 end
 
 redis.call("HSET", sources, arg.source, arg.identity)
 reserve(arg.identity, c, fields)
+remember(arg.request, arg.identity)
 return { "reserved", replaced, redis.call("HGETALL", instance_key(arg.identity)) }

@@ -213,11 +213,12 @@ end
 -- request.
 local unowned = "-"
 
--- The command of a deletion may be sent again, when it has come to its end and
--- something else has begun: for a minute it is known what it was to delete. And so
--- long it is known of the request of a reservation that its instance was deleted.
-local function deletion_key(request) return prefix .. "t:" .. request end
-local function remember(request, what) redis.call("SET", deletion_key(request), what, "EX", 60) end
+-- A command may be sent again because its answer was lost, when others have undone
+-- what it did and something else has begun: for a minute it is known what that was.
+-- And so long it is known of the request of a reservation that its instance was deleted.
+local function done_key(request) return prefix .. "t:" .. request end
+local function remember(request, what) redis.call("SET", done_key(request), what, "EX", 60) end
+local function recall(request) return redis.call("GET", done_key(request)) end
 
 -- The right of a lease to write: its fence is the newest and nobody else holds
 -- the lock. A lock that ran out unseen is taken again, and every write

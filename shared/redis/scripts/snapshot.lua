@@ -10,5 +10,5 @@ for _, id in ipairs(redis.call("SMEMBERS", instances)) do
     table.insert(found, redis.call("LRANGE", journal_key(id), 0, -1))
   end
 end
-return { "ok", redis.call("HGETALL", challenge_key), redis.call("HGETALL", sources), redis.call("LRANGE", claimable, 0, -1),
+return { "ok", redis.call("HGETALL", challenge_key), redis.call("HGETALL", sources),
   redis.call("SMEMBERS", pooled), redis.call("ZRANGE", deleting, 0, -1, "WITHSCORES"), found }
