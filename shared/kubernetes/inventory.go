@@ -52,9 +52,9 @@ func note(found map[ctf.Identity]ctf.Holding, o *unstructured.Unstructured) {
 	identity := ctf.Identity(o.GetLabels()[LabelIdentity])
 	h, known := found[identity]
 	h.Key.Identity = identity
-	if h.Key.Challenge.ID == "" {
-		ids := o.GetAnnotations()
-		h.Key.Challenge = ctf.ChallengeKey{Tenant: ctf.Tenant(ids[LabelTenant]), ID: ctf.ChallengeID(ids[LabelChallenge])}
+	ids := o.GetAnnotations()
+	if id := ctf.ChallengeID(ids[LabelChallenge]); id != "" && h.Key.Challenge.ID == "" {
+		h.Key.Challenge = ctf.ChallengeKey{Tenant: ctf.Tenant(ids[LabelTenant]), ID: id}
 	}
 	if at := o.GetCreationTimestamp().Time; !known || at.Before(h.Since) {
 		h.Since = at

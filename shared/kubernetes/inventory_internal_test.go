@@ -44,6 +44,7 @@ func FuzzInstances(f *testing.F) {
 		[]byte("{name: n, labels: {mayfly.dev/identity: a}, annotations: {mayfly.dev/challenge: c}}"),
 		[]byte("{name: m, labels: {mayfly.dev/identity: a}, annotations: {mayfly.dev/tenant: u, mayfly.dev/challenge: d}}"))
 	f.Add([]byte("{name: somebody's, labels: {mayfly.dev/identity: a}}"), []byte("{name: mayfly-, labels: {}}"), []byte("{annotations: {mayfly.dev/challenge: é}, creationTimestamp: null}"))
+	f.Add([]byte("{name: mayfly-a, labels: {mayfly.dev/identity: a}, annotations: {mayfly.dev/tenant: t}}"), []byte("{}"), []byte("{}"))
 	server := &listing{}
 	cluster, err := newCluster(&rest.Config{Host: "http://h", Transport: server, QPS: -1}, "target")
 	if err != nil {
