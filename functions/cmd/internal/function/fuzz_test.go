@@ -13,24 +13,32 @@ import (
 // the name of its variable, or is what a flag of the same text says, and an empty
 // one is as good as none.
 func FuzzFromEnvironment(f *testing.F) {
-	variables := []string{"ADDRESS", "PORT", "LOG_LEVEL", "SWAGGER", "REDIS_URL", "RECONCILE"}
-	for n, value := range []string{"::", "65536", "debug", "T", "redis://a", "1h0.5m", "0x50", "1_0", "-1s", " 8080", ""} {
-		f.Add(byte(n), value)
-		f.Add(byte(n+1), value)
-	}
 	parse := func(args ...string) (*function.Settings, *pflag.FlagSet, error) {
 		var s function.Settings
 		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 		s.Register(flags)
 		return &s, flags, flags.Parse(args)
 	}
+	_, all, err := parse()
+	if err != nil {
+		f.Fatal(err)
+	}
+	var names []string // sorted
+	all.VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	values := []string{"::", "65536", "debug", "T", "redis://a", "1h0.5m", "0x50", "1_0", "-1s", " 8080", "256", ""}
+	for n := range names {
+		for _, value := range values {
+			f.Add(byte(n), value)
+		}
+	}
 	f.Fuzz(func(t *testing.T, which byte, value string) {
-		name := variables[int(which)%len(variables)]
+		option := names[int(which)%len(names)]
+		name := strings.ToUpper(strings.ReplaceAll(option, "-", "_"))
 		if strings.ContainsRune(value, 0) {
 			return // no environment has it
 		}
 		t.Setenv(name, value)
-		flag := "--" + strings.ToLower(strings.ReplaceAll(name, "_", "-")) + "=" + value
+		flag := "--" + option + "=" + value
 		want, _, refused := parse(flag)
 		if value == "" {
 			want, _, refused = parse()
