@@ -190,8 +190,11 @@ func testOneBadChallengeDoesNotBlock(t *testing.T, e env) {
 			check(t, e.raw.HSet(ctx, k, "schema", "9").Err())
 		}
 	}
-	for n := range 120 {
-		check(t, e.raw.ZAdd(ctx, "mayfly:due", goredis.Z{Score: 1, Member: fmt.Sprintf("from the future %d", n)}).Err())
+	const newer = 120
+	for n := range newer / 2 {
+		for _, member := range []string{"from the future %d", `- ["later","default","other","%d"]`} {
+			check(t, e.raw.ZAdd(ctx, "mayfly:due", goredis.Z{Score: 1, Member: fmt.Sprintf(member, n)}).Err())
+		}
 	}
 	id := e.started(t, e.timed(t, time.Second), alice).Key.Identity
 	e.store.Shift(time.Hour)
@@ -206,6 +209,9 @@ func testOneBadChallengeDoesNotBlock(t *testing.T, e env) {
 	}
 	if d := cmp.Diff([]ctf.Identity{id}, got); d != "" || failures != 1 {
 		t.Fatal(d, failures)
+	}
+	if n := e.raw.ZCount(ctx, "mayfly:due", "1", "1").Val(); n != newer {
+		t.Errorf("of %d entries of a newer version, %d are left", newer, n)
 	}
 }
 

@@ -121,5 +121,9 @@ func parseDueEntry(member string) (dueEntry, error) {
 	if len(parts) != 4 {
 		return dueEntry{}, fmt.Errorf("read the due entry %q: %w", member, errors.New("it does not have four parts"))
 	}
-	return dueEntry{parts[0], ctf.ChallengeKey{Tenant: ctf.Tenant(parts[1]), ID: ctf.ChallengeID(parts[2])}, parts[3]}, nil
+	switch parts[0] {
+	case dueInstance, dueSource, duePool, dueWhole:
+		return dueEntry{parts[0], ctf.ChallengeKey{Tenant: ctf.Tenant(parts[1]), ID: ctf.ChallengeID(parts[2])}, parts[3]}, nil
+	}
+	return dueEntry{}, fmt.Errorf("read the due entry %q: %w", member, errors.New("it is of no known kind"))
 }
