@@ -2,6 +2,11 @@ package redis
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
+	"math/big"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -162,29 +167,92 @@ func FuzzOpenSealed(f *testing.F) {
 	})
 }
 
+// FuzzDecodeRecords reads anything as a record. It can't be read, and is said to
+// be so, or each field is what its text says by the standard library.
 func FuzzDecodeRecords(f *testing.F) {
-	k := ring(f)
+	k := knownRing(f)
+	key := ctf.InstanceKey{Challenge: ctf.ChallengeKey{Tenant: "t", ID: "c"}, Identity: "i"}
 	f.Add("1", "ready", "1.000000000", "3", `{"a":"b"}`, "x")
 	f.Add("2", "", "-1.5", "-", "[]", "")
 	f.Add("1", "failed", "9223372036854775807.000000000", "7", "", "")
 	f.Add("1", "updating", "+1.000000000", "7", "", "")
-	f.Fuzz(func(t *testing.T, schema, state, date, number, additional, sealed string) {
+	f.Add("1", "deleting", "1893553445.000000006", "i/12", "null", `{"connection_info":"nc host 1","flags":["FLAG{é}"]}`)
+	f.Add("", "pending", "", "", `{"a":"b","a":"\ud800"}`, `{"flags":{}}`)
+	f.Fuzz(func(t *testing.T, schema, state, date, number, additional, info string) {
 		record := fields{"schema": schema, "state": state, "ends_at": date, "since": date, "timeout": date, "min": number,
-			"generation": number, "additional": additional, "info": sealed}
-		if c, err := decodeChallenge(record); err == nil && c.Until != nil {
-			until, errUntil := parseOptionalInstant(formatOptionalInstant(c.Until))
-			timeout, errTimeout := parseOptionalSpan(formatOptionalSpan(c.Timeout))
-			if errUntil != nil || errTimeout != nil || !until.Equal(*c.Until) || *timeout != *c.Timeout {
-				t.Fatal(c, until, timeout, errUntil, errTimeout)
+			"generation": number, "additional": additional}
+		var settings map[string]string
+		wantSettings := additional == "" || json.Unmarshal([]byte(additional), &settings) == nil
+		wantNumber, isNumber := whole(number)
+		version, isVersion := whole(schema)
+
+		c, err := decodeChallenge(record)
+		readable := isVersion && version <= 1 && isNumber && wantSettings
+		wantReadable(t, err, readable, isVersion && version > 1)
+		if err == nil && (formatOptionalInstant(c.Until) != date || formatOptionalSpan(c.Timeout) != date ||
+			c.Generation != wantNumber || c.Pool.Min != wantNumber || !reflect.DeepEqual(c.Additional, settings)) {
+			t.Errorf("%v is %+v", record, c)
+		}
+
+		states := []ctf.State{ctf.Pending, ctf.Ready, ctf.Updating, ctf.Deleting, ctf.Failed}
+		readable = readable && slices.Contains(states, ctf.State(state))
+		i, err := decodeInstance(k, key, record)
+		wantReadable(t, err, readable, isVersion && version > 1)
+		if err == nil && (string(i.State) != state || i.Key != key || formatOptionalInstant(i.Until) != date ||
+			!i.Since.Equal(time.Time{}) && formatOptionalInstant(&i.Since) != date ||
+			i.Generation != wantNumber || !reflect.DeepEqual(i.Additional, settings) || i.Flags != nil || i.ConnectionInfo != "") {
+			t.Errorf("%v is %+v", record, i)
+		}
+		plain := err == nil
+		if record["info"] = info; info != "" {
+			if i, err := decodeInstance(k, key, record); err == nil {
+				t.Errorf("nobody sealed %q, and it tells %+v", info, i)
 			}
 		}
-		if i, err := decodeInstance(k, ctf.InstanceKey{}, record); err == nil && i.State == "" {
-			t.Fatal(i)
+		var told struct {
+			Connection string   `json:"connection_info"`
+			Flags      []string `json:"flags"`
 		}
-		if _, err := decodeEvent(ctf.ChallengeKey{}, map[string]any{"id": number, "at": date}); err == nil && !strings.Contains(number, "/") {
-			t.Fatal(number)
+		record["info"] = string(k.Seal([]byte(info), place(key, "info")))
+		i, err = decodeInstance(k, key, record)
+		if tells := info == "" || json.Unmarshal([]byte(info), &told) == nil; (err == nil) != (plain && tells) {
+			t.Errorf("sealed, %q is %v", info, err)
+		}
+		if err == nil && (i.ConnectionInfo != told.Connection || !slices.Equal(i.Flags, told.Flags)) {
+			t.Errorf("sealed, %q tells %+v", info, i)
+		}
+
+		e, err := decodeEvent(key.Challenge, map[string]any{"id": number, "at": date, "identity": state})
+		_, after, _ := strings.Cut(number, "/")
+		revision, ok := whole(after)
+		if err == nil && (!ok || after == "" || e.Revision != revision || e.ID != number || string(e.Identity) != state) {
+			t.Errorf("%q is %+v", number, e)
 		}
 	})
+}
+
+// whole is the number that a text is, if it is one; no text is 0.
+func whole(text string) (int64, bool) {
+	if text == "" {
+		return 0, true
+	}
+	n, ok := new(big.Int).SetString(text, 10)
+	if !ok || !n.IsInt64() {
+		return 0, false
+	}
+	return n.Int64(), true
+}
+
+// wantReadable fails unless what can't be read is said to be so, and to be newer
+// if it is; a date may be in the way of what is else readable.
+func wantReadable(t *testing.T, err error, readable, newer bool) {
+	t.Helper()
+	switch {
+	case err == nil && !readable:
+		t.Error("it is read")
+	case err != nil && !errors.Is(err, ctf.ErrUnreadable), errors.Is(err, ErrNewer) != newer:
+		t.Errorf("got error %v", err)
+	}
 }
 
 func FuzzInstant(f *testing.F) {
@@ -206,20 +274,34 @@ func FuzzInstant(f *testing.F) {
 	})
 }
 
+// FuzzDueEntry writes an entry and reads it back, and reads anything as one. What
+// is taken is of a kind that we know, and the same once it is written again; its
+// text may be another, as the moment before it, and spaces, are not kept.
 func FuzzDueEntry(f *testing.F) {
 	f.Add("t", "c", "s")
+	f.Add("default", "web/one é", `- ["instance","t","c","0123456789abcdef"]`)
+	f.Add("", "", `1893553445.000000 ["source", "t", null, "<&>\ud800"]`)
+	f.Add("", "", `- ["later","t","c",""]`)
+	f.Add("", "", `["pool","t","c",""]`)
 	f.Fuzz(func(t *testing.T, tenant, id, name string) {
+		kinds := []string{dueInstance, dueSource, duePool, dueWhole}
+		if got, err := parseDueEntry(name); err == nil {
+			again, err := parseDueEntry(got.member())
+			if err != nil || again != got || !slices.Contains(kinds, got.kind) {
+				t.Errorf("%q is %+v, and then %+v, %v", name, got, again, err)
+			}
+		}
 		for _, text := range []string{tenant, id, name} {
 			if strings.ToValidUTF8(text, "") != text {
 				return
 			}
 		}
-		e := dueEntry{dueSource, ctf.ChallengeKey{Tenant: ctf.Tenant(tenant), ID: ctf.ChallengeID(id)}, name}
-		got, err := parseDueEntry(e.member())
-		if err != nil || got != e {
-			t.Fatal(got, e, err)
+		for _, kind := range kinds {
+			e := dueEntry{kind, ctf.ChallengeKey{Tenant: ctf.Tenant(tenant), ID: ctf.ChallengeID(id)}, name}
+			if got, err := parseDueEntry(e.member()); err != nil || got != e {
+				t.Fatal(got, e, err)
+			}
 		}
-		_, _ = parseDueEntry(name)
 	})
 }
 
