@@ -3,12 +3,14 @@ package engine
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"io"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 func TestFrames(t *testing.T) {
@@ -52,6 +54,9 @@ func TestFrameTooLong(t *testing.T) {
 	}
 }
 
+// FuzzReadFrame reads anything as a frame. What is taken is what JSON says after a
+// length that fits, and is the same once it is written and read again; whatever
+// follows is left to be read.
 func FuzzReadFrame(f *testing.F) {
 	var seed bytes.Buffer
 	if err := writeFrame(&seed, order{Run: &job{Operation: up, Program: &programJob{Dir: "/d"}}}); err != nil {
@@ -65,16 +70,57 @@ func FuzzReadFrame(f *testing.F) {
 	f.Add(seed.Bytes())
 	f.Add([]byte{0, 0, 0, 2, '{', '}'})
 	f.Add([]byte{255, 255, 255, 255})
+	f.Add([]byte{0, 0, 0, 23, '{', '"', 'e', 'n', 't', 'r', 'y', '"', ':', ' ', '{', '"', '<', '"', ':', ' ', '1', '.', '0', '}', ' ', '}', ' ', 0, 0})
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		for _, into := range []any{new(order), new(report)} {
-			if err := readFrame(bytes.NewReader(raw), into); err != nil {
-				continue
-			}
-			if err := writeFrame(io.Discard, into); err != nil {
-				t.Errorf("what was read can't be written: %v", err)
-			}
-		}
+		framed[order](t, raw)
+		framed[report](t, raw)
 	})
+}
+
+func framed[T any](t *testing.T, raw []byte) {
+	t.Helper()
+	var got, want, again T
+	from := bytes.NewReader(raw)
+	err := readFrame(from, &got)
+	whole := len(raw) >= 4 && int64(binary.BigEndian.Uint32(raw)) <= int64(len(raw)-4)
+	switch {
+	case len(raw) == 0 && !errors.Is(err, io.EOF), len(raw) > 0 && errors.Is(err, io.EOF):
+		t.Errorf("of %d bytes: %v", len(raw), err)
+	case !whole && err == nil:
+		t.Errorf("it is cut off, and taken: %q", raw)
+	}
+	if !whole {
+		return
+	}
+	text, rest := raw[4:4+binary.BigEndian.Uint32(raw)], raw[4+binary.BigEndian.Uint32(raw):]
+	if failed := json.Unmarshal(text, &want); (failed == nil) != (err == nil) {
+		t.Errorf("%q: %v, JSON says %v", text, err, failed)
+	}
+	if left, _ := io.ReadAll(from); !bytes.Equal(left, rest) {
+		t.Errorf("left is %q, want %q", left, rest)
+	}
+	if err != nil {
+		return
+	}
+	var pipe bytes.Buffer
+	if err := writeFrame(&pipe, got); err != nil {
+		t.Fatalf("what was read can't be written: %v", err)
+	}
+	if err := readFrame(&pipe, &again); err != nil {
+		t.Fatalf("what was written can't be read: %v", err)
+	}
+	// Parts that only pass through are the same JSON, not the same bytes.
+	some := func(a, b json.RawMessage) bool { return len(a)+len(b) > 0 }
+	same := cmp.Options{cmpopts.EquateEmpty(), cmp.FilterValues(some, cmp.Transformer("JSON", func(raw json.RawMessage) string {
+		text, err := json.Marshal(raw)
+		if err != nil {
+			t.Error(err)
+		}
+		return string(text)
+	}))}
+	if diff := cmp.Diff(want, got, same) + cmp.Diff(got, again, same); diff != "" {
+		t.Error(diff)
+	}
 }
 
 func FuzzPlain(f *testing.F) {
