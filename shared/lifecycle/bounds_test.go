@@ -2,7 +2,6 @@ package lifecycle_test
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -197,38 +196,6 @@ func TestDeployAfterItsTurn(t *testing.T) {
 	}, nil)
 	_, err := s.Deploy(t.Context(), ended, s.reserve())
 	check(t, err)
-}
-
-// When its time is over Drain stops what still runs, and hands it on: whoever is
-// next goes on with it at once.
-func TestDrainHandsOn(t *testing.T) {
-	t.Parallel()
-	s := newSite(t, time.Minute)
-	gate := newGate()
-	s.machine.script(gate.up, nil)
-	key := s.reserve()
-	creating := s.settling(t.Context(), key)
-	within(t, gate.reached)
-	enough := errors.New("enough")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(enough)
-	wantError(t, s.Drain(ctx), enough)
-	wantReason(t, within(t, creating).err, ctf.ReasonUnavailable)
-	if got := s.records()[key.Identity]; got.State != ctf.Pending {
-		t.Errorf("it is %s, want pending", got.State)
-	}
-	if n := s.handedOn(); n != 1 {
-		t.Errorf("it was handed on %d times, want once", n)
-	}
-	_, err := s.Settle(t.Context(), key)
-	wantReason(t, err, ctf.ReasonUnavailable) // nothing begins any more
-	s.machine.script(nil, nil)
-	other := lifecycle.New(s.open(), s.machine, s.announced, lifecycle.Bounds{}, time.Minute)
-	outcome, err := other.Finish(t.Context(), key, time.Second) // less than a lease lasts
-	if err != nil || outcome.Instance.State != ctf.Ready {
-		t.Errorf("the next one: %+v %v", outcome, err)
-	}
-	s.wantOnly("one")
 }
 
 func eventually(t *testing.T, what string, condition func() bool) {
