@@ -18,6 +18,8 @@ import (
 
 	"github.com/mayfly-ctf/mayfly/functions/cmd/internal/function"
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
+	"github.com/mayfly-ctf/mayfly/shared/events"
+	"github.com/mayfly-ctf/mayfly/shared/lifecycle"
 	"github.com/mayfly-ctf/mayfly/shared/redis"
 	"github.com/mayfly-ctf/mayfly/shared/redis/redistest"
 	"github.com/mayfly-ctf/mayfly/shared/scenario"
@@ -67,10 +69,22 @@ func push(t *testing.T, name string) string {
 	return reference
 }
 
+// A wiring is what a function stands on beside its settings: an engine and where
+// its events go, by default the real one and itself.
+type wiring struct {
+	engine ctf.Engine
+	sink   string
+}
+
 // start runs a function with every verb. It returns its address, what tells it
 // to stop, and when it has stopped.
 // Settings are names and values.
 func start(t *testing.T, f *Function, settings ...string) (url string, tell func(), stopped <-chan error) {
+	t.Helper()
+	return startWith(t, f, wiring{}, settings...)
+}
+
+func startWith(t *testing.T, f *Function, w wiring, settings ...string) (url string, tell func(), stopped <-chan error) {
 	t.Helper()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
@@ -94,8 +108,15 @@ func start(t *testing.T, f *Function, settings ...string) (url string, tell func
 	ctx, tell := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	check(t, free.Close()) // as late as may be: others look for ports, too
+	sinks := OwnSinks(f.URL())
+	if w.sink != "" {
+		sinks = []events.Sink{{URL: w.sink}}
+	}
 	go func() {
-		ended <- f.Run(ctx, OwnSinks(f.URL()), log, func(all *System) serve.Options {
+		ended <- f.Run(ctx, sinks, log, func(all *System) serve.Options {
+			if w.engine != nil {
+				all.lifecycle = lifecycle.New(all.store, w.engine, all.publisher, lifecycle.Bounds{}, OperationLimit)
+			}
 			return serve.Options{Verbs: all.Verbs(), Events: all.Events()}
 		})
 	}()
