@@ -31,8 +31,12 @@ func newTick(source string) cloudevents.Event {
 }
 
 // every sends a tick to the URL at once and then at each interval, until ctx
-// ends. A tick that is still at work does not delay the next.
+// ends; without an interval it never does. A tick that is still at work does not
+// delay the next.
 func (c *clock) every(ctx context.Context, interval time.Duration, url string) {
+	if interval == 0 {
+		return
+	}
 	c.ticks.Go(func() {
 		ticker := time.NewTicker(interval)
 		defer ticker.Stop()

@@ -60,6 +60,9 @@ must show, if it is set. K_SINK is a URL that every event is sent to.`,
 
 // run serves until ctx ends, and returns when all is drained and stopped.
 func run(ctx context.Context, s settings, out, diagnostics io.Writer) error {
+	if err := s.check(); err != nil {
+		return err
+	}
 	log, err := function.NewLogger(diagnostics, s.logLevel)
 	if err != nil {
 		return err

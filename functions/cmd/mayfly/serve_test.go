@@ -75,3 +75,14 @@ func TestServeWithoutRedis(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 }
+
+// A tick that can't be is refused in words, and by no panic of its clock.
+func TestRunWithANegativeTick(t *testing.T) {
+	for _, name := range []string{"tick", "reconcile"} {
+		cmd := exec.Command(build(t, ".", programFlags()...), "run", "--dir", t.TempDir(), "--"+name, "-1s")
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), name+": it is -1s and must not be negative") {
+			t.Errorf("%v: %s", err, out)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -36,10 +37,20 @@ func (s *settings) register(flags *pflag.FlagSet) {
 	flags.StringVar(&s.redisURL, "redis-url", "", "Redis 6.2 or newer; empty starts one of our own")
 	flags.Uint8Var(&s.redisWait, "redis-wait", 0, "replicas of Redis that must have a change before it is answered; not with a Redis Cluster")
 	flags.Uint16Var(&s.registryPort, "registry-port", 5000, "port of the registry for scenarios; part of every reference to it; 0 takes a free one")
-	flags.DurationVar(&s.tick, "tick", 10*time.Second, "time between two looks for expired instances")
-	flags.DurationVar(&s.reconcile, "reconcile", time.Minute, "time between two looks for interrupted work")
+	flags.DurationVar(&s.tick, "tick", 10*time.Second, "time between two looks for expired instances; 0 is that others wake /expire")
+	flags.DurationVar(&s.reconcile, "reconcile", time.Minute, "time between two looks for interrupted work; 0 is that others wake /reconcile")
 	s.Settings.Register(flags)
 	function.NameVariables(flags)
+}
+
+// check refuses what no clock can do.
+func (s *settings) check() error {
+	for name, interval := range map[string]time.Duration{"tick": s.tick, "reconcile": s.reconcile} {
+		if interval < 0 {
+			return fmt.Errorf("%s: it is %s and must not be negative", name, interval)
+		}
+	}
+	return nil
 }
 
 func stateDirectory() string {
