@@ -1,5 +1,3 @@
-//go:build faults
-
 package main_test
 
 import (
@@ -7,16 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/mayfly-ctf/mayfly/shared/faults"
+	"github.com/mayfly-ctf/mayfly/shared/redis"
 )
 
 // A holding is an instance as it is recorded, and what runs of it.
@@ -51,9 +50,22 @@ type flaw struct {
 	what   string
 }
 
-// An audited site is one in which flaws are found.
+// A ledger is what is on record of some challenges, and what runs, which must
+// agree when all is quiet.
+type ledger struct {
+	t          *testing.T
+	store      *redis.Store
+	client     *goredis.Client
+	challenges []string
+	// running lists what runs of each instance, by identity, in order; a whole one
+	// is made of so many parts.
+	running func() map[string][]string
+	parts   int
+}
+
+// An audited ledger is one in which flaws are found.
 type audited struct {
-	*faultSite
+	*ledger
 
 	y     *faults.Tally
 	flaws []flaw
@@ -63,25 +75,17 @@ func (a *audited) note(column *int, format string, args ...any) {
 	a.flaws = append(a.flaws, flaw{column, fmt.Sprintf(format, args...)})
 }
 
-// audit compares what must agree when all is quiet.
-func (f *faultSite) audit(y *faults.Tally) {
-	f.t.Helper()
-	for _, each := range f.flaws(y) {
-		y.Note(f.t, each.column, "%s", each.what)
-	}
-}
-
 // flaws are those of records, what runs, indexes, leases and checkpoints.
-func (f *faultSite) flaws(y *faults.Tally) []flaw {
-	f.t.Helper()
-	a := &audited{faultSite: f, y: y}
-	running := f.running()
-	for _, id := range f.challenges {
+func (l *ledger) flaws(y *faults.Tally) []flaw {
+	l.t.Helper()
+	a := &audited{ledger: l, y: y}
+	running := l.running()
+	for _, id := range l.challenges {
 		key := ctf.ChallengeKey{Tenant: ctf.DefaultTenant, ID: ctf.ChallengeID(id)}
 		held := map[ctf.SourceID]bool{}
 		var all []ctf.Instance
-		for entry, err := range f.store.All(f.t.Context(), key) {
-			ok(f.t, err)
+		for entry, err := range l.store.All(l.t.Context(), key) {
+			ok(l.t, err)
 			all = append(all, entry.Instance)
 			identity := string(entry.Instance.Key.Identity)
 			h := holding{entry, running[identity]}
@@ -138,15 +142,15 @@ func (a *audited) lookUp(h holding) {
 
 // announced tells whether something is due by an instance's end that has it
 // looked at.
-func (f *faultSite) announced(i ctf.Instance) bool {
-	due, err := f.client.ZRangeArgs(f.t.Context(), goredis.ZRangeArgs{
+func (l *ledger) announced(i ctf.Instance) bool {
+	due, err := l.client.ZRangeArgs(l.t.Context(), goredis.ZRangeArgs{
 		Key: "mayfly:due", ByScore: true, Start: "-inf", Stop: i.Until.Unix() + 1,
 	}).Result()
-	ok(f.t, err)
+	ok(l.t, err)
 	return slices.ContainsFunc(due, func(member string) bool {
 		_, text, _ := strings.Cut(member, " ")
 		var what []string // kind, tenant, challenge and name
-		ok(f.t, json.Unmarshal([]byte(text), &what))
+		ok(l.t, json.Unmarshal([]byte(text), &what))
 		name := map[string]string{"instance": string(i.Key.Identity), "source": string(i.Source)}[what[0]]
 		return what[2] == string(i.Key.Challenge.ID) && what[0] != "pool" && what[3] == name
 	})
@@ -254,27 +258,27 @@ func (a *audited) compare(what string, got, want []string) {
 }
 
 // prefix is that of the keys of a challenge.
-func (f *faultSite) prefix(key ctf.ChallengeKey) string {
-	for _, name := range f.keys("mayfly:{*}:c") {
-		id, err := f.client.HGet(f.t.Context(), name, "id").Result()
-		ok(f.t, err)
+func (l *ledger) prefix(key ctf.ChallengeKey) string {
+	for _, name := range l.keys("mayfly:{*}:c") {
+		id, err := l.client.HGet(l.t.Context(), name, "id").Result()
+		ok(l.t, err)
 		if id == string(key.ID) {
 			return strings.TrimSuffix(name, "c")
 		}
 	}
-	f.t.Fatalf("there is no challenge %s", key.ID)
+	l.t.Fatalf("there is no challenge %s", key.ID)
 	return ""
 }
 
 // rests tells whether a pool is left alone because one of its deployments failed.
-func (f *faultSite) rests(prefix string) bool {
-	text, err := f.client.HGet(f.t.Context(), prefix+"c", "pool_rests_until").Result()
+func (l *ledger) rests(prefix string) bool {
+	text, err := l.client.HGet(l.t.Context(), prefix+"c", "pool_rests_until").Result()
 	if errors.Is(err, goredis.Nil) || text == "" {
 		return false
 	}
-	ok(f.t, err)
+	ok(l.t, err)
 	until, err := strconv.ParseFloat(text, 64)
-	ok(f.t, err)
+	ok(l.t, err)
 	return until > float64(time.Now().Unix())
 }
 
@@ -293,26 +297,33 @@ func (a *audited) lookBehind() {
 	}
 }
 
-// clear removes all challenges, after which nothing may be left.
-func (f *faultSite) clear(y *faults.Tally) {
-	f.t.Helper()
-	for _, id := range append(slices.Clone(f.challenges), mortal) {
-		f.servers[0].Must(http.MethodDelete, "/challenge/"+id, nil)
+// noLease is an error if somebody is at work.
+func (l *ledger) noLease() error {
+	if held := l.keys("mayfly:{*}:l:*"); len(held) > 0 {
+		return fmt.Errorf("these leases are held: %v", held)
 	}
-	for _, s := range f.servers {
-		wantNothingRunning(f.t, s)
-	}
-	for identity, parts := range f.running() {
-		y.Note(f.t, &y.Unrecorded, "%v of %s are left", parts, identity)
-	}
-	for _, key := range f.keys("mayfly:{*}:*") {
-		if !strings.HasSuffix(key, "}:o") && !strings.Contains(key, "}:t:") {
-			y.Note(f.t, &y.Apart, "%s is left of a challenge that is deleted", key)
-		}
-	}
-	for _, id := range f.challenges {
-		if answer := f.servers[0].try(f.t, http.MethodGet, "/challenge/"+id, nil); answer.Status != http.StatusNotFound {
-			y.Note(f.t, &y.Stuck, "the challenge %s is there: %s", id, answer.Raw)
-		}
+	return nil
+}
+
+// left are the keys of challenges, without what was told and is forgotten by itself.
+func (l *ledger) left() []string {
+	return slices.DeleteFunc(l.keys("mayfly:{*}:*"), func(key string) bool {
+		lasts, err := l.client.TTL(l.t.Context(), key).Result()
+		ok(l.t, err)
+		return lasts != -1 && (strings.HasSuffix(key, "}:o") || strings.Contains(key, "}:t:"))
+	})
+}
+
+// keys are those in Redis that match a pattern.
+func (l *ledger) keys(pattern string) []string {
+	keys, err := l.client.Keys(l.t.Context(), pattern).Result()
+	ok(l.t, err)
+	return keys
+}
+
+func ok(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -66,7 +66,8 @@ func failOver(t *testing.T, how failover, seed uint64) faults.Tally {
 		"CREATE_WAIT=" + (late / 2).String(), "FAULTS_LEASE=" + leaseFor.String(),
 	})...)
 	s.Start()
-	f := &faultSite{t: t, servers: []*server{s}, store: openStore(t, watched.URL, keys), challenges: []string{challengeName(0)}}
+	known := ledger{t: t, store: openStore(t, watched.URL, keys), challenges: []string{challengeName(0)}}
+	f := &faultSite{ledger: known, servers: []*server{s}}
 	s.Must(http.MethodPost, "/challenge", map[string]any{"id": f.challenges[0], "scenario": pushService(t, s, "service:1"), "timeout": "3600s"})
 	ok(t, openRedis(t, watched.Primary.URL()).Do(t.Context(), "WAIT", how.replicas, 10_000).Err()) // they have the challenge
 

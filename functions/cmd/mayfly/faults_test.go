@@ -4,6 +4,7 @@ package main_test
 
 import (
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"slices"
 	"testing"
@@ -102,6 +103,36 @@ func underFault(t *testing.T, what fault, seed uint64, y *faults.Tally) {
 	if t.Failed() {
 		for _, s := range f.servers {
 			t.Logf("what Mayfly said:\n%s", s.log)
+		}
+	}
+}
+
+// audit compares what must agree when all is quiet.
+func (f *faultSite) audit(y *faults.Tally) {
+	f.t.Helper()
+	for _, each := range f.flaws(y) {
+		y.Note(f.t, each.column, "%s", each.what)
+	}
+}
+
+// clear removes all challenges, after which nothing may be left.
+func (f *faultSite) clear(y *faults.Tally) {
+	f.t.Helper()
+	for _, id := range append(slices.Clone(f.challenges), mortal) {
+		f.servers[0].Must(http.MethodDelete, "/challenge/"+id, nil)
+	}
+	for _, s := range f.servers {
+		wantNothingRunning(f.t, s)
+	}
+	for identity, parts := range f.running() {
+		y.Note(f.t, &y.Unrecorded, "%v of %s are left", parts, identity)
+	}
+	for _, key := range f.left() {
+		y.Note(f.t, &y.Apart, "%s is left of a challenge that is deleted", key)
+	}
+	for _, id := range f.challenges {
+		if answer := f.servers[0].try(f.t, http.MethodGet, "/challenge/"+id, nil); answer.Status != http.StatusNotFound {
+			y.Note(f.t, &y.Stuck, "the challenge %s is there: %s", id, answer.Raw)
 		}
 	}
 }

@@ -18,8 +18,6 @@ import (
 	"testing"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/mayfly-ctf/mayfly/shared/faults"
 	"github.com/mayfly-ctf/mayfly/shared/redis"
 	"github.com/mayfly-ctf/mayfly/shared/redis/redistest"
@@ -38,16 +36,14 @@ const (
 // A faultSite is one or more servers on one Redis, and all that they need, to be
 // broken.
 type faultSite struct {
-	t          *testing.T
-	servers    []*server
-	database   *redistest.Server
-	link       *link
-	registry   *brokenRegistry
-	broker     *broker
-	api        *brokenAPI // nil without a cluster
-	store      *redis.Store
-	client     *goredis.Client
-	challenges []string
+	ledger
+
+	servers  []*server
+	database *redistest.Server
+	link     *link
+	registry *brokenRegistry
+	broker   *broker
+	api      *brokenAPI // nil without a cluster
 	// updating are those that somebody updates.
 	updating sync.Map
 	random   *rand.Rand
@@ -57,18 +53,14 @@ type faultSite struct {
 	updates  sync.WaitGroup
 	// killed counts workers.
 	killed int64
-	// running lists what runs of each instance, by identity, in order; a whole one
-	// is made of so many parts.
-	running func() map[string][]string
-	parts   int
 }
 
 func newFaultSite(t *testing.T, what fault, seed uint64) *faultSite {
 	t.Helper()
 	f := &faultSite{
-		t: t, random: rand.New(rand.NewPCG(seed, 0)), registry: newBrokenRegistry(t),
-		database:   redistest.New(t, "--appendonly", "yes", "--appendfsync", "always"),
-		challenges: []string{challengeName(0), challengeName(1)},
+		ledger: ledger{t: t, challenges: []string{challengeName(0), challengeName(1)}},
+		random: rand.New(rand.NewPCG(seed, 0)), registry: newBrokenRegistry(t),
+		database: redistest.New(t, "--appendonly", "yes", "--appendfsync", "always"),
 	}
 	f.link = newLink(t, strings.TrimPrefix(f.database.URL(), "redis://"))
 	f.broker = newBroker(t, func() string { return f.servers[0].URL }, rand.New(rand.NewPCG(seed, 1)))
@@ -109,7 +101,7 @@ func newFaultSite(t *testing.T, what fault, seed uint64) *faultSite {
 func (f *faultSite) place(what fault, seed uint64) (env []string, scenario map[string][]byte) {
 	f.t.Helper()
 	if !what.cluster {
-		f.parts, f.running = 1, f.processes
+		f.parts, f.running = 1, func() map[string][]string { return f.servers[0].parts() }
 		return nil, serviceFiles(f.t)
 	}
 	f.api = newBrokenAPI(f.t, rand.New(rand.NewPCG(seed, 2)))
@@ -121,24 +113,6 @@ func (f *faultSite) place(what fault, seed uint64) (env []string, scenario map[s
 			"Pulumi.yaml": []byte("name: cards\nruntime:\n  name: go\n  options:\n    binary: ./main\n"),
 			"main":        read(f.t, build(f.t, "testdata/cards", "-ldflags=-s -w")),
 		}
-}
-
-// processes are those of the instances, by identity and then by their pids.
-func (f *faultSite) processes() map[string][]string {
-	found := map[string][]string{}
-	for identity, pids := range f.servers[0].processes() {
-		for _, pid := range pids {
-			found[identity] = append(found[identity], strconv.Itoa(pid))
-		}
-	}
-	return found
-}
-
-func ok(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // load is what clients do here.
@@ -261,20 +235,6 @@ func (f *faultSite) quiet() (since time.Duration) {
 	f.servers[0].Tick("/reconcile")
 	eventually(f.t, "nobody is at work", f.noLease) // events that are late find nothing to do
 	return time.Since(f.began)
-}
-
-func (f *faultSite) noLease() error {
-	if held := f.keys("mayfly:{*}:l:*"); len(held) > 0 {
-		return fmt.Errorf("these leases are held: %v", held)
-	}
-	return nil
-}
-
-// keys are those in Redis that match a pattern.
-func (f *faultSite) keys(pattern string) []string {
-	keys, err := f.client.Keys(f.t.Context(), pattern).Result()
-	ok(f.t, err)
-	return keys
 }
 
 // mountCache gives a server a disk for its cache that can be filled.

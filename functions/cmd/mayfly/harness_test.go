@@ -231,6 +231,17 @@ func (s *server) processes() map[string][]int {
 	return found
 }
 
+// parts are the processes as what instances are made of.
+func (s *server) parts() map[string][]string {
+	found := map[string][]string{}
+	for identity, pids := range s.processes() {
+		for _, pid := range pids {
+			found[identity] = append(found[identity], strconv.Itoa(pid))
+		}
+	}
+	return found
+}
+
 // sweep ends what a failed test leaves running.
 func (s *server) sweep() {
 	for _, pids := range s.processes() {
