@@ -11,10 +11,7 @@ import (
 	"sync"
 	"time"
 
-	cloudevents "github.com/cloudevents/sdk-go/v2"
-
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
-	"github.com/mayfly-ctf/mayfly/shared/events"
 	"github.com/mayfly-ctf/mayfly/shared/faults"
 )
 
@@ -86,17 +83,4 @@ func (f *faultSite) expired(y *faults.Tally) {
 		i := entry.Instance
 		y.Note(f.t, &y.Stuck, "%s of %s is left after its end: it is %s, leased %v: %s", i.Key.Identity, i.Source, i.State, entry.Leased, i.Failure)
 	}
-}
-
-// wake has a server do what a tick asks for, and waits for it.
-func wake(ctx context.Context, s *server, function string) error {
-	sender, err := cloudevents.NewClientHTTP()
-	if err != nil {
-		return err
-	}
-	tick := cloudevents.NewEvent()
-	tick.SetID(fmt.Sprint(time.Now().UnixNano()))
-	tick.SetSource("/faults")
-	tick.SetType(events.TickType)
-	return events.Send(ctx, sender, s.URL+"/"+function, tick)
 }

@@ -20,8 +20,10 @@ type link struct {
 
 	mu    sync.Mutex
 	joins map[net.Conn]net.Conn
-	// left is how many commands pass until Mayfly is killed; 0 is any number.
+	// left is how many commands pass until Mayfly is killed; 0 is any number. Of the
+	// last one Redis never hears if it is unsent.
 	left   int
+	unsent bool
 	killed chan struct{}
 }
 
@@ -80,10 +82,13 @@ func (l *link) join(from net.Conn) {
 			<-time.After(wait)
 			l.broken.Add(1)
 		}
-		if _, err := to.Write(buffer[:n]); err != nil {
-			return
+		killed, unsent := l.count()
+		if !unsent {
+			if _, err := to.Write(buffer[:n]); err != nil {
+				return
+			}
 		}
-		if killed := l.count(); killed != nil {
+		if killed != nil {
 			l.kill()
 			close(killed)
 			return
@@ -91,17 +96,40 @@ func (l *link) join(from net.Conn) {
 	}
 }
 
+// killAt has Mayfly killed once Redis has got as many more commands.
+func (l *link) killAt(n int) (killed <-chan struct{}) { return l.strikeAt(n, false) }
+
+// killBefore has it killed instead of the last of them being sent.
+func (l *link) killBefore(n int) (killed <-chan struct{}) { return l.strikeAt(n, true) }
+
+func (l *link) strikeAt(n int, unsent bool) (killed <-chan struct{}) {
+	done := make(chan struct{})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.left, l.unsent, l.killed = n, unsent, done
+	return done
+}
+
 // count returns what tells that Mayfly was killed, if this command is the last.
-func (l *link) count() (killed chan<- struct{}) {
+func (l *link) count() (killed chan<- struct{}, unsent bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.left == 0 {
-		return nil
+		return nil, false
 	}
 	if l.left--; l.left > 0 {
-		return nil
+		return nil, false
 	}
-	return l.killed
+	return l.killed, l.unsent
+}
+
+// spare has Mayfly not be killed any more, and tells whether it is already.
+func (l *link) spare() (late bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	late = l.left == 0
+	l.left = 0
+	return late
 }
 
 // cut ends every connection. What was sent may have arrived, and its answer is

@@ -17,15 +17,6 @@ import (
 	"github.com/mayfly-ctf/mayfly/shared/scenario/registry"
 )
 
-// killAt has Mayfly killed once Redis has got as many more commands.
-func (l *link) killAt(n int) (killed <-chan struct{}) {
-	done := make(chan struct{})
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.left, l.killed = n, done
-	return done
-}
-
 // TestRetryAfterAKill kills Mayfly after each command of a create to Redis: before
 // it is recorded, while it is deployed, and when all but the answer is done. The
 // same request with the same key then gets one instance, however often it comes,
