@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"time"
 )
 
 // said is what an answer says: an instance, or why there is none.
 type said struct {
 	ChallengeID, SourceID string
 	Since, ConnectionInfo string
+	Until                 time.Time
 	Details               []struct{ Reason string }
 }
 
@@ -44,7 +46,7 @@ func (c *Call) read(status int, text []byte, l Load) {
 	case answer.isWhole() && answer.ChallengeID == c.Challenge && answer.SourceID == c.Source:
 		// Nothing else is the same for as long as the instance lives: an update
 		// may move it elsewhere.
-		c.Outcome, c.Instance = Done, answer.Since
+		c.Outcome, c.Instance, c.Until = Done, answer.Since, answer.Until
 	}
 }
 
@@ -82,11 +84,14 @@ func (c *Call) mean(reason string, failing []string) Outcome {
 func (c Call) readEach(status int, text []byte, broken error, l Load) (told []Call) {
 	c.Answer = fmt.Sprintf("%d %s", status, text)
 	rest := Missing
-	if broken != nil {
+	switch {
+	case broken != nil:
 		c.Answer += " " + broken.Error()
 		rest = Unclear
+	case status != http.StatusOK: // unless it says something better
+		rest = l.garbled(status)
 	}
-	shown := map[string]string{}
+	shown := map[string]said{}
 	for lines := json.NewDecoder(bytes.NewReader(text)); lines.More(); {
 		var line struct {
 			said // instead of a stream
@@ -102,18 +107,19 @@ func (c Call) readEach(status int, text []byte, broken error, l Load) (told []Ca
 			rest = c.mean(line.Error.reason(), nil)
 		case line.Result == nil:
 			rest = c.mean(line.reason(), nil)
-		case !line.Result.isWhole(), line.Result.SourceID != c.Source, shown[line.Result.ChallengeID] != "",
+		case !line.Result.isWhole(), line.Result.SourceID != c.Source, shown[line.Result.ChallengeID].isWhole(),
 			!slices.Contains(l.Challenges, line.Result.ChallengeID):
 			rest = Wrong
 		default:
-			shown[line.Result.ChallengeID] = line.Result.Since
+			shown[line.Result.ChallengeID] = *line.Result
 		}
 		if err != nil || rest == Wrong {
 			break
 		}
 	}
 	for _, c.Challenge = range l.Challenges {
-		c.Instance, c.Outcome = shown[c.Challenge], rest
+		there := shown[c.Challenge]
+		c.Instance, c.Until, c.Outcome = there.Since, there.Until, rest
 		if c.Instance != "" && rest != Wrong {
 			c.Outcome = Done
 		}

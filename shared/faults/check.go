@@ -38,7 +38,8 @@ func (m Mistake) String() string {
 
 // Check looks, for each source of each challenge, for an order of its calls
 // that explains every answer, in which no call takes effect before it began or
-// after it was answered. It returns the sources without one.
+// after it was answered; and in which no instance ends earlier than somebody was
+// told before. It returns the sources without one.
 //
 // This is linearizability (Herlihy and Wing, 1990), decided by porcupine.
 func Check(h History) []Mistake {
@@ -87,6 +88,9 @@ func (h History) explain(calls []Call) string {
 	if n := slices.IndexFunc(calls, late); n >= 0 {
 		return string(calls[n].Verb) + " has no clear answer although all is quiet: " + calls[n].Answer
 	}
+	if why := forgotten(calls); why != "" {
+		return why
+	}
 	steps, classes := h.operations(calls)
 	switch porcupine.CheckOperationsTimeout(model(classes), steps, searchFor) {
 	case porcupine.Ok:
@@ -95,4 +99,18 @@ func (h History) explain(calls []Call) string {
 		return "no order of the calls explains the answers"
 	}
 	return "no order was found in " + searchFor.String()
+}
+
+// forgotten returns which end of an instance is earlier than what was told before,
+// as if a renewal had been forgotten; nothing if none is.
+func forgotten(calls []Call) string {
+	for _, before := range calls {
+		for _, c := range calls {
+			if c.Instance != "" && c.Instance == before.Instance && before.Ended < c.Began && c.Until.Before(before.Until) {
+				return fmt.Sprintf("%s of client %d shows an end of %v, and %s of client %d has shown %v", c.Verb, c.Client,
+					c.Until, before.Verb, before.Client, before.Until)
+			}
+		}
+	}
+	return ""
 }

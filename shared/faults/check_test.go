@@ -33,6 +33,12 @@ func keyed(key string, c faults.Call) faults.Call {
 	return c
 }
 
+// ends is a call that shows when its instance ends.
+func ends(at int, c faults.Call) faults.Call {
+	c.Until = time.Unix(int64(at), 0)
+	return c
+}
+
 func TestExplained(t *testing.T) {
 	t.Parallel()
 	for name, history := range map[string]faults.History{
@@ -95,6 +101,14 @@ func TestExplained(t *testing.T) {
 		"deleted, unclear and made anew": told(
 			call(0, 0, 1, faults.Create, faults.Done, "a"), call(0, 2, 3, faults.Delete, faults.Done, ""),
 			call(0, 4, 5, faults.Create, faults.Unclear, ""), call(0, 6, 7, faults.Retrieve, faults.Done, "b"),
+		),
+		"renewed, and shown to who began before": told(
+			ends(60, call(0, 0, 1, faults.Create, faults.Done, "a")), ends(70, call(0, 2, 5, faults.Renew, faults.Done, "a")),
+			ends(60, call(1, 4, 7, faults.Retrieve, faults.Done, "a")), ends(70, call(1, 8, 9, faults.Retrieve, faults.Done, "a")),
+		),
+		"another one ends earlier": told(
+			ends(60, call(0, 0, 1, faults.Create, faults.Done, "a")), call(0, 2, 3, faults.Delete, faults.Done, ""),
+			ends(50, call(0, 4, 5, faults.Create, faults.Done, "b")),
 		),
 		"deleted for both that wait for it": told(
 			keyed("k", call(0, 0, 9, faults.Create, faults.Deleted, "")), call(1, 1, 2, faults.Delete, faults.Done, ""),
@@ -199,6 +213,13 @@ func TestNotExplained(t *testing.T) {
 		),
 		"deleted before it was created": told(
 			call(1, 0, 1, faults.Create, faults.Done, "a"), call(1, 2, 3, faults.Delete, faults.Done, ""), call(0, 4, 5, faults.Create, faults.Deleted, ""),
+		),
+		"a renewal is forgotten": told(
+			ends(60, call(0, 0, 1, faults.Create, faults.Done, "a")), ends(70, call(0, 2, 3, faults.Renew, faults.Done, "a")),
+			ends(60, call(1, 4, 5, faults.Retrieve, faults.Done, "a")),
+		),
+		"an end is forgotten": told(
+			ends(60, call(0, 0, 1, faults.Create, faults.Done, "a")), call(1, 2, 3, faults.Query, faults.Done, "a"),
 		),
 		"failed, and there all the same": told(
 			call(0, 0, 1, faults.Create, faults.Undone, ""), call(0, 2, 3, faults.Create, faults.Exists, ""),

@@ -36,7 +36,8 @@ type Load struct {
 	// Between has something stand between clients and Mayfly, as an ingress does,
 	// which may answer a call itself: its 5xx says nothing of what was done.
 	Between bool
-	// Challenges are there, and open, and their instances may be renewed.
+	// Challenges are there, and open, and their instances may be renewed and never
+	// end earlier than they were to.
 	Challenges []string
 	// Clients work at once, Together of them on the same sources.
 	Clients, Together int
@@ -113,15 +114,15 @@ func chance(seed uint64, who, nth, try int) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, uint64(who)<<48|uint64(nth)<<8|uint64(try)))
 }
 
-// Ask has every source of these calls look at what it has, when all is quiet.
-// It returns the calls it makes.
+// Ask has every source of these calls look at what it has, when all is quiet, and
+// repeat the create that made it if that had a key. It returns the calls it makes.
 func Ask(ctx context.Context, l Load, calls []Call) []Call {
 	c := newClient(l, l.Clients)
 	var asked []Call
-	ask := func(verb Verb, about Call) Outcome {
-		told := c.make(ctx, Call{Client: c.number, Challenge: about.Challenge, Source: about.Source, Verb: verb}, patience)
+	ask := func(verb Verb, about Call, key string) Call {
+		told := c.make(ctx, Call{Client: c.number, Challenge: about.Challenge, Source: about.Source, Verb: verb, Key: key}, patience)
 		asked = append(asked, told...)
-		return told[0].Outcome
+		return told[0]
 	}
 	type source struct{ challenge, source string }
 	seen := map[source]bool{}
@@ -131,13 +132,19 @@ func Ask(ctx context.Context, l Load, calls []Call) []Call {
 			continue
 		}
 		seen[key] = true
-		ask(Query, about)
-		switch ask(Retrieve, about) {
+		ask(Query, about, "")
+		switch there := ask(Retrieve, about, ""); there.Outcome {
 		case Done:
-			ask(Create, about)
-			ask(Renew, about)
+			ask(Create, about, "")
+			ask(Renew, about, "")
+			made := slices.IndexFunc(calls, func(c Call) bool {
+				return c.Challenge == about.Challenge && c.Source == about.Source && c.Key != "" && c.Instance == there.Instance
+			})
+			if made >= 0 {
+				ask(Create, about, calls[made].Key)
+			}
 		case Missing:
-			ask(Delete, about)
+			ask(Delete, about, "")
 		}
 	}
 	return asked

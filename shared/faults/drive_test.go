@@ -110,21 +110,23 @@ func TestQuery(t *testing.T) {
 	both := func(first, second faults.Outcome) []faults.Outcome { return []faults.Outcome{first, second} }
 	for name, answer := range map[string]struct {
 		lines  func(source string) string
+		status int
 		broken bool
 		want   []faults.Outcome
 	}{
-		"none":            {func(string) string { return "" }, false, both(faults.Missing, faults.Missing)},
-		"one":             {func(s string) string { return entry("2", s) }, false, both(faults.Missing, faults.Done)},
-		"two":             {func(s string) string { return entry("2", s) + "\n" + entry("1", s) }, false, both(faults.Done, faults.Done)},
-		"one twice":       {func(s string) string { return entry("2", s) + entry("1", s) + entry("2", s) }, false, both(faults.Wrong, faults.Wrong)},
-		"somebody else's": {func(string) string { return entry("2", "x") }, false, both(faults.Wrong, faults.Wrong)},
-		"nobody's":        {func(s string) string { return entry("3", s) }, false, both(faults.Wrong, faults.Wrong)},
-		"not all of one":  {func(string) string { return `{"result":{"challengeId":"1"}}` }, false, both(faults.Wrong, faults.Wrong)},
-		"garbled":         {func(s string) string { return entry("2", s) + "{" }, false, both(faults.Wrong, faults.Wrong)},
-		"broken off":      {func(s string) string { return entry("2", s) + "{" }, true, both(faults.Unclear, faults.Done)},
-		"away":            {func(s string) string { return entry("2", s) + unavailable }, false, both(faults.Unclear, faults.Done)},
-		"away at once":    {func(string) string { return `{"details":[{"reason":"UNAVAILABLE"}]}` }, false, both(faults.Unclear, faults.Unclear)},
-		"a mistake":       {func(s string) string { return entry("2", s) + internal }, false, both(faults.Wrong, faults.Wrong)},
+		"none":              {func(string) string { return "" }, http.StatusOK, false, both(faults.Missing, faults.Missing)},
+		"one":               {func(s string) string { return entry("2", s) }, http.StatusOK, false, both(faults.Missing, faults.Done)},
+		"two":               {func(s string) string { return entry("2", s) + "\n" + entry("1", s) }, http.StatusOK, false, both(faults.Done, faults.Done)},
+		"one twice":         {func(s string) string { return entry("2", s) + entry("1", s) + entry("2", s) }, http.StatusOK, false, both(faults.Wrong, faults.Wrong)},
+		"somebody else's":   {func(string) string { return entry("2", "x") }, http.StatusOK, false, both(faults.Wrong, faults.Wrong)},
+		"nobody's":          {func(s string) string { return entry("3", s) }, http.StatusOK, false, both(faults.Wrong, faults.Wrong)},
+		"not all of one":    {func(string) string { return `{"result":{"challengeId":"1"}}` }, http.StatusOK, false, both(faults.Wrong, faults.Wrong)},
+		"garbled":           {func(s string) string { return entry("2", s) + "{" }, http.StatusOK, false, both(faults.Wrong, faults.Wrong)},
+		"broken off":        {func(s string) string { return entry("2", s) + "{" }, http.StatusOK, true, both(faults.Unclear, faults.Done)},
+		"away":              {func(s string) string { return entry("2", s) + unavailable }, http.StatusOK, false, both(faults.Unclear, faults.Done)},
+		"away at once":      {func(string) string { return `{"details":[{"reason":"UNAVAILABLE"}]}` }, http.StatusServiceUnavailable, false, both(faults.Unclear, faults.Unclear)},
+		"not even an error": {func(string) string { return "" }, http.StatusBadGateway, false, both(faults.Wrong, faults.Wrong)},
+		"a mistake":         {func(s string) string { return entry("2", s) + internal }, http.StatusOK, false, both(faults.Wrong, faults.Wrong)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -134,6 +136,7 @@ func TestQuery(t *testing.T) {
 					_, _ = w.Write([]byte("{}"))
 					return
 				}
+				w.WriteHeader(answer.status)
 				_, _ = w.Write([]byte(answer.lines(source)))
 				if answer.broken {
 					_ = http.NewResponseController(w).Flush()

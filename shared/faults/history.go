@@ -69,6 +69,8 @@ type Call struct {
 	// Instance tells the instance of the answer from all others that the source
 	// ever had.
 	Instance string
+	// Until is when the instance of the answer ends; zero is never.
+	Until time.Time
 	// Answer is what was said, for people.
 	Answer string
 }

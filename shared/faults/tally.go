@@ -3,6 +3,7 @@ package faults
 import (
 	"fmt"
 	"io"
+	"slices"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -76,11 +77,25 @@ func recovery(calls []Call, at time.Duration) (longest time.Duration) {
 	return longest
 }
 
-// Print writes a table with a line for each tally.
+// Print writes a table with a line for each tally, and one for all of them.
 func Print(to io.Writer, tallies []Tally) error {
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "fault\ttimes\tcalls\tunclear\tcontradictions\tlost\tdoubled\tunrecorded\tapart\tstuck\tlongest recovery\t")
+	all := Tally{Fault: "all"}
 	for _, y := range tallies {
+		all.Strikes += y.Strikes
+		all.Calls += y.Calls
+		all.Unclear += y.Unclear
+		all.Undone += y.Undone
+		all.Contradictions += y.Contradictions
+		all.Lost += y.Lost
+		all.Doubled += y.Doubled
+		all.Unrecorded += y.Unrecorded
+		all.Apart += y.Apart
+		all.Stuck += y.Stuck
+		all.Recovery = max(all.Recovery, y.Recovery)
+	}
+	for _, y := range append(slices.Clone(tallies), all) {
 		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t\n", y.Fault, y.Strikes, y.Calls, y.Unclear,
 			y.Contradictions, y.Lost, y.Doubled, y.Unrecorded, y.Apart, y.Stuck, y.Recovery.Round(time.Millisecond))
 	}

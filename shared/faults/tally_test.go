@@ -26,7 +26,8 @@ func TestTally(t *testing.T) {
 		call(1, 18, 27, faults.Query, faults.Unclear, ""), call(1, 18, 27, faults.Query, faults.Done, "a"), // one, about two challenges
 	}, []time.Duration{2 * time.Second, 10 * time.Second, 18 * time.Second, 30 * time.Second}, time.Minute)
 	var out strings.Builder
-	if err := faults.Print(&out, []faults.Tally{y}); err != nil {
+	other := faults.Tally{Fault: "other", Strikes: 1, Calls: 2, Unclear: 3, Contradictions: 4, Lost: 5, Doubled: 6, Unrecorded: 7, Apart: 8, Stuck: 9, Recovery: time.Second}
+	if err := faults.Print(&out, []faults.Tally{y, other}); err != nil {
 		t.Fatal(err)
 	}
 	got := [][]string{}
@@ -36,6 +37,8 @@ func TestTally(t *testing.T) {
 	want := [][]string{
 		{"fault", "times", "calls", "unclear", "contradictions", "lost", "doubled", "unrecorded", "apart", "stuck", "longest", "recovery"},
 		{"redis", "killed", "4", "10", "4", "0", "0", "0", "0", "0", "0", "11s"},
+		{"other", "1", "2", "3", "4", "5", "6", "7", "8", "9", "1s"},
+		{"all", "5", "12", "7", "4", "5", "6", "7", "8", "9", "11s"},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
