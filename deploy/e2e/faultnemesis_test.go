@@ -51,10 +51,8 @@ func everyFault() []fault {
 			return f.strike(t, ofRedis, new(int64(0)))
 		}},
 		{name: "redis hangs for longer than a lease", calm: 10 * time.Second, strike: hang},
-		{name: "connections to redis cut", strike: func(t *testing.T, f *faultSite) func() {
-			return f.command(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-		}},
-		{name: "scripts flushed", strike: func(t *testing.T, f *faultSite) func() { return f.command(t, "SCRIPT", "FLUSH") }},
+		{name: "connections to redis cut", strike: disconnect},
+		{name: "scripts flushed", strike: flush},
 	}
 }
 
@@ -94,15 +92,37 @@ func hang(t *testing.T, f *faultSite) (mend func()) {
 	t.Helper()
 	_, raw := f.openRedis(t)
 	check(t, raw.Do(t.Context(), "CLIENT", "PAUSE", hangsFor.Milliseconds(), "ALL").Err())
-	return func() {
-		clustertest.Eventually(t, 2*hangsFor, "redis answers", func() error { return raw.Ping(t.Context()).Err() })
-	}
+	clustertest.Eventually(t, 2*hangsFor, "redis answers", func() error { return raw.Ping(t.Context()).Err() })
+	return nil
 }
 
-func (f *faultSite) command(t *testing.T, command ...any) (mend func()) {
+// disconnect cuts all connections to Redis, and waits until there is one.
+func disconnect(t *testing.T, f *faultSite) (mend func()) {
 	t.Helper()
 	_, raw := f.openRedis(t)
-	check(t, raw.Do(t.Context(), command...).Err())
+	clustertest.Eventually(t, servesWithin, "somebody is connected to redis", func() error {
+		killed, err := raw.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Int()
+		if err == nil && killed == 0 {
+			err = errors.New("nobody is")
+		}
+		return err
+	})
+	return nil
+}
+
+// flush has Redis forget all scripts, and waits until somebody has asked for one.
+func flush(t *testing.T, f *faultSite) (mend func()) {
+	t.Helper()
+	_, raw := f.openRedis(t)
+	check(t, raw.ConfigResetStat(t.Context()).Err())
+	check(t, raw.ScriptFlush(t.Context()).Err())
+	clustertest.Eventually(t, servesWithin, "somebody asks for a script", func() error {
+		info, err := raw.Info(t.Context(), "errorstats").Result()
+		if err == nil && !strings.Contains(info, "errorstat_NOSCRIPT:") {
+			err = errors.New("nobody does")
+		}
+		return err
+	})
 	return nil
 }
 

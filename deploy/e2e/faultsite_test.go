@@ -24,7 +24,7 @@ import (
 
 const (
 	// faultCalls is how many calls are made under each fault, unless
-	// $FAULTS_CALLS says another number: ten minutes in all on two cores.
+	// $FAULTS_CALLS says another number.
 	faultCalls = 300
 	// faultClients work at once, faultTogether of them on the same source.
 	faultClients  = 9

@@ -46,13 +46,19 @@ func (f *faultSite) flaws(t *testing.T, store *redis.Store, raw *goredis.Client,
 	for n, id := range f.challenges {
 		held := map[ctf.SourceID]int{}
 		mine := map[string]bool{}
-		for entry, err := range store.All(t.Context(), ctf.ChallengeKey{Tenant: ctf.DefaultTenant, ID: ctf.ChallengeID(id)}) {
+		key := ctf.ChallengeKey{Tenant: ctf.DefaultTenant, ID: ctf.ChallengeID(id)}
+		c, err := store.Challenge(t.Context(), key)
+		check(t, err)
+		for entry, err := range store.All(t.Context(), key) {
 			check(t, err)
 			i := entry.Instance
 			held[i.Source]++
 			mine[string(i.Key.Identity)], recorded[string(i.Key.Identity)] = true, true
 			if i.State != ctf.Ready || entry.Leased {
 				all = append(all, flaw{&y.Stuck, fmt.Sprintf("%s of %s is %s, leased %v: %s", i.Key.Identity, i.Source, i.State, entry.Leased, i.Failure)})
+			}
+			if i.Generation != c.Generation && i.Failure == "" {
+				all = append(all, flaw{&y.Stuck, fmt.Sprintf("%s of %s is of generation %d, not %d", i.Key.Identity, i.Source, i.Generation, c.Generation)})
 			}
 			if i.Source != "" && !isFound(t, store, i) {
 				all = append(all, flaw{&y.Apart, fmt.Sprintf("%s is not found by its source %s", i.Key.Identity, i.Source)})
