@@ -60,14 +60,14 @@ e2e-instances: need-cluster ## Of these, the tests of instances, which need no K
 e2e-knative: need-cluster ## Of these, the tests of all of Mayfly; kn must be on the PATH
 	cd deploy && $(E2E) ./...
 
-FAULTS := $(GO) test -tags faults -count 1 -timeout 90m -v -run '^(TestFaults|TestRush|TestKilled)' ./cmd/mayfly
+FAULTS := $(GO) test -tags faults -count 1 -timeout 90m -v -run '$(or $(FAULTS_RUN),^(TestFaults|TestRush|TestKilled))' ./cmd/mayfly
 
-faults: ## Break everything around Mayfly while clients call it, and check every answer ($FAULTS_CALLS each, $FAULTS_SEED); on a cluster too
+faults: ## Break everything around Mayfly while clients call it, and check every answer ($FAULTS_CALLS each, $FAULTS_SEED; FAULTS_RUN='TestFaults/redis full' for one); on a cluster too
 	cd functions && $(FAULTS)
 	@[ -n "$$KUBECONFIG" ] || echo 'To do so on a cluster set KUBECONFIG, REGISTRY and INGRESS: see README.md, "On Kubernetes".'
 	[ -z "$$KUBECONFIG" ] || $(MAKE) faults-cluster
 
-faults-short: ## The same with fewer calls, in about nine minutes on two cores
+faults-short: ## The same with fewer calls, in about ten minutes on two cores
 	cd functions && FAULTS_CALLS=$${FAULTS_CALLS:-150} $(FAULTS)
 
 faults-cluster: need-cluster ## Of these, those on a cluster, in about fifteen minutes on two cores

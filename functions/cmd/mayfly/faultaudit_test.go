@@ -205,6 +205,9 @@ func (a *audited) lookInside(key ctf.ChallengeKey, all []ctf.Instance) {
 	for _, i := range all {
 		id := string(i.Key.Identity)
 		ids = append(ids, id)
+		if i.Generation != c.Generation && i.Failure == "" {
+			a.note(&a.y.Stuck, "%s of %s is of generation %d, and nobody brings it to %d", id, i.Source, i.Generation, c.Generation)
+		}
 		switch {
 		case i.State == ctf.Deleting:
 			deleting = append(deleting, id)

@@ -69,6 +69,7 @@ func TestFaultsAudit(t *testing.T) {
 		{"an instance is not recorded", command("DEL", plain+"i:"+one), []string{"apart", "unrecorded"}},
 		{"an instance is in no list", command("SREM", plain+"i", one), []string{"apart", "unrecorded"}},
 		{"an instance has failed", command("HSET", plain+"i:"+one, "state", "failed"), []string{"apart", "stuck"}}, // no query shows it
+		{"an instance has missed an update", command("HINCRBY", plain+"c", "generation", 1), []string{"stuck"}},
 		{"a source has two", command("HSET", plain+"i:"+one, "source", "two"), []string{"apart", "doubled"}},
 		{"a source has what is another's", command("HSET", plain+"s", "one", two), []string{"apart"}},
 		{"a source has what is not there", command("HSET", plain+"s", "three", "x"), []string{"apart"}},

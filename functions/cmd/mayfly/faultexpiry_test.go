@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/mayfly-ctf/mayfly/shared/ctf"
@@ -17,52 +16,68 @@ import (
 
 const (
 	// mortal is a challenge whose instances end lifetime after they were made, and
-	// that nobody deletes.
+	// that nobody deletes. Clocks are set further apart than that.
 	mortal   = "mortal"
-	lifetime = time.Second
+	lifetime = 2 * time.Second
+	// exact is how much of a moment is lost where it is written down.
+	exact = time.Millisecond
 )
 
-// live has sources of the mortal challenge take an instance, one after the other,
-// and expire be woken when it has ended, until stop is called.
-func (f *faultSite) live(y *faults.Tally) (stop func()) {
-	ctx, cancel := context.WithCancel(f.t.Context())
-	var group sync.WaitGroup
-	group.Go(func() {
-		for n := 0; ctx.Err() == nil; n++ {
-			s := f.servers[n%len(f.servers)]
-			lived, err := f.outlive(ctx, s, fmt.Sprint("mortal-", n))
-			if err != nil {
-				y.Note(f.t, &y.Contradictions, "%v", err)
-			}
-			f.lived = f.lived || lived
-			_ = wake(ctx, s, "expire") // whatever comes of it while things are broken
-			<-time.After(lifetime / 4)
+// outlive takes an instance if it can, has expire look too early and sees the
+// instance all the same, and does not see it after its end.
+func (p *party) outlive(n int) {
+	source := fmt.Sprint("mortal-", n)
+	began := time.Now()
+	created, err := p.once(http.MethodPost, "/instance", map[string]any{"challengeId": mortal, "sourceId": source})
+	if err != nil || created.Status != http.StatusOK {
+		if err == nil && !p.what.excuses(created) {
+			p.mistake("a create of %s is answered %s", source, created.Raw)
 		}
-	})
-	return func() {
-		cancel()
-		group.Wait()
+		<-time.After(callAgain)
+		return
+	}
+	until := p.lasts(created, lifetime, began)
+	for _, at := range []time.Time{{}, until} {
+		<-time.After(time.Until(at))
+		_ = wake(p.t.Context(), p.servers[p.random.IntN(len(p.servers))], "expire") // whatever comes of it while things are broken
+		asked := time.Now()
+		found, err := p.once(http.MethodGet, "/instance/"+mortal+"/"+source, nil)
+		switch {
+		case err != nil || p.what.excuses(found):
+		case found.Status == http.StatusOK && asked.Before(until):
+			p.see(seenAlive)
+		case found.Reason() == "INSTANCE_NOT_FOUND" && time.Now().After(until):
+			p.see(seenEnded)
+		default:
+			p.mistake("%v before the end of %s is said %s", time.Until(until), source, found.Raw)
+		}
 	}
 }
 
-// outlive takes an instance if it can, and is an error if that is there after its end.
-func (f *faultSite) outlive(ctx context.Context, s *server, source string) (lived bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, late)
+// once makes a call to any of the servers.
+func (p *party) once(method, path string, body any) (reply, error) {
+	ctx, cancel := context.WithTimeout(p.t.Context(), late)
 	defer cancel()
-	created, err := s.Call(ctx, http.MethodPost, "/instance", map[string]any{"challengeId": mortal, "sourceId": source})
-	if err != nil || created.Status != http.StatusOK {
-		return false, nil // something is broken
+	answer, err := p.servers[p.random.IntN(len(p.servers))].Call(ctx, method, path, body)
+	if errors.Is(err, context.DeadlineExceeded) {
+		p.mistake("%s %s has no answer after %v", method, path, late)
 	}
-	var instance struct{ Until time.Time }
+	return answer, err
+}
+
+// lasts returns the end of an instance that was made just now, which is so long
+// after that.
+func (p *party) lasts(created reply, lifetime time.Duration, began time.Time) (until time.Time) {
+	var instance struct{ Since, Until time.Time }
 	if err := json.Unmarshal([]byte(created.Raw), &instance); err != nil {
-		return false, fmt.Errorf("%s: %w", created.Raw, err)
+		p.mistake("a create is answered %s: %v", created.Raw, err)
 	}
-	<-time.After(time.Until(instance.Until))
-	found, err := s.Call(ctx, http.MethodGet, "/instance/"+mortal+"/"+source, nil)
-	if err == nil && found.Status == http.StatusOK {
-		return true, fmt.Errorf("it is there after its end: %s", found.Raw)
+	for _, moment := range []time.Time{instance.Since, instance.Until.Add(-lifetime)} {
+		if moment.Before(began.Add(-exact)) || moment.After(time.Now()) {
+			p.mistake("what was made between %v and %v, for %v, is answered %s", began, time.Now(), lifetime, created.Raw)
+		}
 	}
-	return true, nil
+	return instance.Until
 }
 
 // expired has all mortal instances end and expire look once, which leaves none.

@@ -4,7 +4,6 @@ package main_test
 
 import (
 	"errors"
-	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -120,21 +119,37 @@ func (what fault) times(met []int64, calls []faults.Call) (n int) {
 	return n
 }
 
-// anyFault is two of them at once: while something around Mayfly is broken it dies
-// or hangs itself, or Redis does.
-func anyFault(all []fault) fault {
-	mayMount := os.Geteuid() == 0
-	mixed := fault{name: "any of these", mixed: true, servers: 2, events: true, disk: mayMount, calm: 3 * time.Second}
-	var around, inside []fault
+// mixedFaults are two of them at once: while something around Mayfly is broken it
+// dies or hangs itself, or Redis does. The disk has a row of its own, for it alone
+// excuses what else is a mistake, and so has the API server, if there is a cluster.
+func mixedFaults(all, cluster []fault) []fault {
+	var inside, around, disk []fault
 	for _, f := range all {
 		switch {
-		case f.disk && !mayMount, f.leaving: // one in eight callers leaves in any case
+		case f.leaving: // one in eight callers leaves in any case
+		case f.disk:
+			disk = append(disk, f)
 		case f.around:
 			around = append(around, f)
-			mixed.failing = append(mixed.failing, f.failing...)
 		default:
 			inside = append(inside, f)
 		}
+	}
+	mixed := []fault{
+		both("any of these", fault{events: true}, around, inside),
+		both("disk of the cache full, and any", fault{disk: true}, disk, inside),
+	}
+	if len(cluster) > 0 {
+		mixed = append(slices.Clone(cluster), append(mixed, both("API server broken, and any", fault{cluster: true}, cluster, inside))...)
+	}
+	return mixed
+}
+
+// both is one of each at once.
+func both(name string, mixed fault, around, inside []fault) fault {
+	mixed.name, mixed.mixed, mixed.servers, mixed.calm = name, true, 2, 3*time.Second
+	for _, f := range around {
+		mixed.failing = append(mixed.failing, f.failing...)
 	}
 	mixed.strike = func(f *faultSite) (mend func()) {
 		one, other := around[f.random.IntN(len(around))], inside[f.random.IntN(len(inside))]

@@ -44,13 +44,17 @@ type faultSite struct {
 	registry *brokenRegistry
 	broker   *broker
 	api      *brokenAPI // nil without a cluster
+	scenario string     // of all challenges
 	// updating are those that somebody updates.
 	updating sync.Map
 	random   *rand.Rand
 	began    time.Time
 	deaths   []time.Duration
-	lived    bool // a mortal instance did
 	updates  sync.WaitGroup
+	// What is found beside what clients are told: see [faultSite.beside].
+	mu       sync.Mutex
+	mistakes []string
+	seen     map[string]int
 	// killed counts workers.
 	killed int64
 }
@@ -58,7 +62,7 @@ type faultSite struct {
 func newFaultSite(t *testing.T, what fault, seed uint64) *faultSite {
 	t.Helper()
 	f := &faultSite{
-		ledger: ledger{t: t, challenges: []string{challengeName(0), challengeName(1)}},
+		ledger: ledger{t: t, challenges: []string{challengeName(0), challengeName(1)}}, seen: map[string]int{},
 		random: rand.New(rand.NewPCG(seed, 0)), registry: newBrokenRegistry(t),
 		database: redistest.New(t, "--appendonly", "yes", "--appendfsync", "always"),
 	}
@@ -88,10 +92,10 @@ func newFaultSite(t *testing.T, what fault, seed uint64) *faultSite {
 		f.servers = append(f.servers, s)
 		f.start(s)
 	}
-	reference := pushTo(t, f.registry.address, "service:1", files)
-	f.servers[0].Must(http.MethodPost, "/challenge", map[string]any{"id": mortal, "scenario": reference, "timeout": lifetime.String()})
+	f.scenario = pushTo(t, f.registry.address, "service:1", files)
+	f.servers[0].Must(http.MethodPost, "/challenge", map[string]any{"id": mortal, "scenario": f.scenario, "timeout": lifetime.String()})
 	for n, id := range f.challenges { // the second one has a pool
-		f.servers[0].Must(http.MethodPost, "/challenge", map[string]any{"id": id, "scenario": reference, "timeout": "3600s", "min": n, "max": 0})
+		f.servers[0].Must(http.MethodPost, "/challenge", map[string]any{"id": id, "scenario": f.scenario, "timeout": "3600s", "min": n, "max": 0})
 	}
 	return f
 }
@@ -214,16 +218,23 @@ func (f *faultSite) update(what fault) {
 		"additional": map[string]string{"round": strconv.Itoa(f.random.IntN(1000))}, "updateMask": "additional",
 		"updateStrategy": strategies[f.random.IntN(len(strategies))],
 	}
+	waits := patience
+	if what.leaving && f.random.IntN(2) == 0 {
+		waits = time.Duration(f.random.Int64N(int64(time.Second)))
+	}
 	s, challenge := f.any(), f.challenges[f.random.IntN(len(f.challenges))]
 	if _, held := f.updating.LoadOrStore(challenge, true); held {
 		return
 	}
 	f.updates.Go(func() {
 		defer f.updating.Delete(challenge)
-		ctx, cancel := context.WithTimeout(f.t.Context(), patience)
+		ctx, cancel := context.WithTimeout(f.t.Context(), waits)
 		defer cancel()
-		if _, err := s.Call(ctx, http.MethodPatch, "/challenge/"+challenge, body); errors.Is(err, context.DeadlineExceeded) {
-			f.t.Errorf("an update has not ended after %v", patience)
+		switch answer, err := s.Call(ctx, http.MethodPatch, "/challenge/"+challenge, body); {
+		case errors.Is(err, context.DeadlineExceeded) && waits == patience:
+			f.mistake("an update has not ended after %v", patience)
+		case err == nil && answer.Status != http.StatusOK && !what.excuses(answer):
+			f.mistake("an update is answered %s", answer.Raw)
 		}
 	})
 }
