@@ -18,7 +18,9 @@ import (
 )
 
 // A listing API server has the same Namespaces and ConfigMaps for everybody.
-type listing struct{ configMaps, namespaces []metav1.PartialObjectMetadata }
+type listing struct {
+	configMaps, namespaces []metav1.PartialObjectMetadata
+}
 
 func (l *listing) RoundTrip(r *http.Request) (*http.Response, error) {
 	items := l.namespaces
@@ -83,7 +85,9 @@ func holdings(l *listing) []ctf.Holding {
 	told = append(told, l.namespaces...)
 	var all []ctf.Holding
 	for n, o := range told {
-		of := func(o metav1.PartialObjectMetadata) bool { return o.Labels[LabelIdentity] == told[n].Labels[LabelIdentity] }
+		of := func(o metav1.PartialObjectMetadata) bool {
+			return o.Labels[LabelIdentity] == told[n].Labels[LabelIdentity]
+		}
 		if slices.ContainsFunc(told[:n], of) {
 			continue
 		}
