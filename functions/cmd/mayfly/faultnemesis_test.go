@@ -5,9 +5,11 @@ package main_test
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
+	"github.com/mayfly-ctf/mayfly/shared/ctf"
 	"github.com/mayfly-ctf/mayfly/shared/faults"
 )
 
@@ -33,6 +35,9 @@ type fault struct {
 	events, disk bool
 	// cluster: instances are objects of one, whose API server breaks.
 	cluster bool
+	// lost is what is done with instances of which nothing is left: they are shown, so
+	// that the audit sees them, unless it says otherwise.
+	lost string
 	// met counts who met it, where a strike may come to nothing; nil is that each
 	// does what it says.
 	met func(*faultSite) int64
@@ -57,6 +62,7 @@ func everyFault() []fault {
 		// A busy machine takes seconds to start a worker: one that never gets to do
 		// anything shows nothing.
 		{name: "workers killed", calm: 4 * time.Second, strike: killWorkers, met: func(f *faultSite) int64 { return f.killed }},
+		{name: "instances killed", lost: "repair", calm: 2 * time.Second, strike: killInstance, met: func(f *faultSite) int64 { return f.killed }},
 		{name: "redis killed", away: true, strike: func(f *faultSite) func() { f.database.Kill(); return f.database.Restart }},
 		// Whoever waited is answered before it hangs again.
 		{name: "redis hangs for longer than a lease", away: true, calm: 2 * time.Second, strike: func(f *faultSite) func() {
@@ -126,7 +132,7 @@ func mixedFaults(all, cluster []fault) []fault {
 	var inside, around, disk []fault
 	for _, f := range all {
 		switch {
-		case f.leaving: // one in eight callers leaves in any case
+		case f.leaving, f.lost != "": // one in eight callers leaves in any case, and losses are shown
 		case f.disk:
 			disk = append(disk, f)
 		case f.around:
@@ -214,6 +220,30 @@ func killWorkers(f *faultSite) func() {
 	for _, pid := range all[:1+f.random.IntN(len(all))] {
 		if syscall.Kill(pid, syscall.SIGKILL) == nil { // else it has ended
 			f.killed++
+		}
+	}
+	return nil
+}
+
+// killInstance kills what runs of an instance that nobody is at. One is left: of a
+// platform that has lost them all nothing is believed.
+func killInstance(f *faultSite) func() {
+	running := f.running()
+	for _, id := range f.challenges {
+		for entry, err := range f.store.All(f.t.Context(), challengeKey(id)) {
+			ok(f.t, err)
+			parts := running[string(entry.Instance.Key.Identity)]
+			if entry.Instance.State != ctf.Ready || entry.Leased || len(parts) != f.parts || len(running) < 2 {
+				continue
+			}
+			for _, part := range parts {
+				pid, err := strconv.Atoi(part)
+				ok(f.t, err)
+				if syscall.Kill(pid, syscall.SIGKILL) == nil { // else it has ended
+					f.killed++
+				}
+			}
+			return nil
 		}
 	}
 	return nil

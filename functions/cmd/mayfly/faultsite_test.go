@@ -3,6 +3,7 @@
 package main_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,7 +56,7 @@ type faultSite struct {
 	mu       sync.Mutex
 	mistakes []string
 	seen     map[string]int
-	// killed counts workers.
+	// killed counts processes: workers, or those of instances.
 	killed int64
 }
 
@@ -74,7 +75,7 @@ func newFaultSite(t *testing.T, what fault, seed uint64) *faultSite {
 	for n := range max(1, what.servers) {
 		s := newServer(t, append(quiet, "REDIS_URL=redis://"+f.link.address+"?client_name="+clientName, "MAYFLY_KEYS="+keys,
 			"OCI_INSECURE=true", "CREATE_WAIT="+(late/2).String(), "FAULTS_LEASE="+leaseFor.String(),
-			"LOST=show")...) // so that the audit sees it
+			"LOST="+cmp.Or(what.lost, "show"))...)
 		s.env = append(s.env, platform...)
 		if what.events {
 			s.env = append(s.env, "FAULTS_SINK="+f.broker.URL)
