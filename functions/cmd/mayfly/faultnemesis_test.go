@@ -127,8 +127,8 @@ func (what fault) times(met []int64, calls []faults.Call) (n int) {
 
 // mixedFaults are two of them at once: while something around Mayfly is broken it
 // dies or hangs itself, or Redis does. The disk has a row of its own, for it alone
-// excuses what else is a mistake, and so has the API server, if there is a cluster.
-func mixedFaults(all, cluster []fault) []fault {
+// excuses what else is a mistake.
+func mixedFaults(all []fault) []fault {
 	var inside, around, disk []fault
 	for _, f := range all {
 		switch {
@@ -141,14 +141,10 @@ func mixedFaults(all, cluster []fault) []fault {
 			inside = append(inside, f)
 		}
 	}
-	mixed := []fault{
+	return []fault{
 		both("any of these", fault{events: true}, around, inside),
 		both("disk of the cache full, and any", fault{disk: true}, disk, inside),
 	}
-	if len(cluster) > 0 {
-		mixed = append(slices.Clone(cluster), append(mixed, both("API server broken, and any", fault{cluster: true}, cluster, inside))...)
-	}
-	return mixed
 }
 
 // both is one of each at once.

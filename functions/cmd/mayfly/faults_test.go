@@ -35,7 +35,7 @@ func TestFaults(t *testing.T) {
 	seed := faults.Seed(t)
 	all := everyFault()
 	var tallies []faults.Tally
-	for _, fault := range slices.Concat(all, mixedFaults(all, clusterFaults(t))) {
+	for _, fault := range slices.Concat(all, mixedFaults(all), clusterFaults(t)) {
 		t.Run(fault.name, func(t *testing.T) {
 			y := faults.Tally{Fault: fault.name}
 			defer func() {
