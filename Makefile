@@ -60,7 +60,9 @@ e2e-instances: need-cluster ## Of these, the tests of instances, which need no K
 e2e-knative: need-cluster ## Of these, the tests of all of Mayfly; kn must be on the PATH
 	cd deploy && $(E2E) ./...
 
-FAULTS := $(GO) test -tags faults -count 1 -timeout 90m -v -run '$(or $(FAULTS_RUN),^(TestFaults|TestRush|TestKilled))' ./cmd/mayfly
+FAULTS = $(GO) test -tags faults -count 1 -timeout 90m -v -run '$(FAULTS_RUN)' ./cmd/mayfly
+faults: FAULTS_RUN ?= ^(TestFaults|TestRush|TestKilled)
+faults-short: FAULTS_RUN ?= ^(TestFaults|TestRush)
 
 faults: ## Break everything around Mayfly while clients call it, and check every answer ($FAULTS_CALLS each, $FAULTS_SEED; FAULTS_RUN='TestFaults/redis full' for one); on a cluster too
 	cd functions && $(FAULTS)
