@@ -92,12 +92,7 @@ func (p *party) calls(method, path string, body any) (answer reply, unsure bool)
 	header := http.Header{"Idempotency-Key": {method + path + fmt.Sprint(body)}} // only creates know it
 	since := time.Now()
 	for time.Since(since) < 2*patience {
-		load := p.load(p.what, 0)
-		limit := patience
-		if p.random.IntN(load.LeaveOne) == 0 {
-			limit = time.Duration(p.random.Int64N(int64(load.Leave)))
-		}
-		ctx, cancel := context.WithTimeout(p.t.Context(), limit)
+		ctx, cancel := context.WithTimeout(p.t.Context(), p.what.waits(p.random))
 		answer, err := p.servers[p.random.IntN(len(p.servers))].callWith(ctx, header, method, path, body)
 		cancel()
 		if err == nil && !p.what.excuses(answer) {

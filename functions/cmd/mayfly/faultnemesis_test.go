@@ -4,6 +4,7 @@ package main_test
 
 import (
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"syscall"
@@ -41,6 +42,25 @@ type fault struct {
 	// met counts who met it, where a strike may come to nothing; nil is that each
 	// does what it says.
 	met func(*faultSite) int64
+}
+
+// leaveWithin is how soon a caller leaves who does.
+const leaveWithin = time.Second
+
+// leaveOne is in how many callers one leaves.
+func (what fault) leaveOne() int {
+	if what.leaving {
+		return 2
+	}
+	return 8
+}
+
+// waits is how long a caller waits for an answer.
+func (what fault) waits(random *rand.Rand) time.Duration {
+	if random.IntN(what.leaveOne()) == 0 {
+		return time.Duration(random.Int64N(int64(leaveWithin)))
+	}
+	return patience
 }
 
 // deploymentFailed is what is told to who waited for what somebody else deployed.

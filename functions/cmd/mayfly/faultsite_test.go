@@ -124,10 +124,7 @@ func (f *faultSite) place(what fault, seed uint64) (env []string, scenario map[s
 func (f *faultSite) load(what fault, seed uint64) faults.Load {
 	l := faults.Load{
 		Clients: faultClients, Together: faultTogether, Challenges: f.challenges, Calls: faults.NumberOfCalls(f.t, faultCalls),
-		Seed: seed, Leave: time.Second, LeaveOne: 8, Failing: what.failing, Began: f.began,
-	}
-	if what.leaving {
-		l.LeaveOne = 2
+		Seed: seed, Leave: leaveWithin, LeaveOne: what.leaveOne(), Failing: what.failing, Began: f.began,
 	}
 	for _, s := range f.servers {
 		l.URLs = append(l.URLs, s.URL)
@@ -220,8 +217,8 @@ func (f *faultSite) update(what fault) {
 		"updateStrategy": strategies[f.random.IntN(len(strategies))],
 	}
 	waits := patience
-	if what.leaving && f.random.IntN(2) == 0 {
-		waits = time.Duration(f.random.Int64N(int64(time.Second)))
+	if what.leaving {
+		waits = what.waits(f.random)
 	}
 	s, challenge := f.any(), f.challenges[f.random.IntN(len(f.challenges))]
 	if _, held := f.updating.LoadOrStore(challenge, true); held {
