@@ -138,7 +138,7 @@ func (o Options) kustomization() types.Kustomization {
 		"KUBERNETES_TARGET_NAMESPACE=" + o.namespace() + instancesSuffix,
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Settings)) {
-		literals = append(literals, name+"="+o.Settings[name])
+		literals = append(literals, name+`="`+o.Settings[name]+`"`) // kustomize takes a pair of quotes away
 	}
 	k := types.Kustomization{
 		TypeMeta:  types.TypeMeta{APIVersion: types.KustomizationVersion, Kind: types.KustomizationKind},

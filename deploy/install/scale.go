@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"knative.dev/serving/pkg/apis/autoscaling"
 	servingv1 "knative.dev/serving/pkg/apis/serving/v1"
@@ -39,17 +40,17 @@ func rescale(objects []*unstructured.Unstructured, scales map[string]Scale) erro
 }
 
 func (s Scale) set(function *servingv1.Service) error {
-	annotations := function.Spec.Template.Annotations
+	template := &function.Spec.Template.ObjectMeta
 	least, most := s.Min, s.Max
 	for key, bound := range map[string]**int{autoscaling.MinScaleAnnotationKey: &least, autoscaling.MaxScaleAnnotationKey: &most} {
 		if *bound == nil {
-			n, err := strconv.Atoi(annotations[key])
+			n, err := strconv.Atoi(template.Annotations[key])
 			if err != nil {
 				return fmt.Errorf("read %s: %w", key, err)
 			}
 			*bound = &n
 		}
-		annotations[key] = strconv.Itoa(**bound)
+		metav1.SetMetaDataAnnotation(template, key, strconv.Itoa(**bound))
 	}
 	switch {
 	case *least < 0:
