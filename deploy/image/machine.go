@@ -21,14 +21,20 @@ func FromMachine(ctx context.Context, program string) (path string, libraries []
 	if err != nil {
 		return "", nil, fmt.Errorf("list the libraries of %s: %w", path, err)
 	}
+	if libraries = parseLibraries(listed); len(libraries) == 0 {
+		return "", nil, fmt.Errorf("%s has no libraries", path)
+	}
+	resolved, err := filepath.EvalSymlinks(path)
+	return resolved, libraries, err
+}
+
+// parseLibraries reads what ldd has found, sorted by name.
+func parseLibraries(listed []byte) []File {
+	var libraries []File
 	for _, match := range regexp.MustCompile(`(?m)^\t(?:\S+ => )?(/\S+) \(0x`).FindAllSubmatch(listed, -1) {
 		library := string(match[1])
 		libraries = append(libraries, File{Name: library[1:], Mode: 0o755, Source: library})
 	}
-	if len(libraries) == 0 {
-		return "", nil, fmt.Errorf("%s has no libraries", path)
-	}
 	slices.SortFunc(libraries, func(a, b File) int { return strings.Compare(a.Name, b.Name) })
-	resolved, err := filepath.EvalSymlinks(path)
-	return resolved, libraries, err
+	return libraries
 }
