@@ -39,7 +39,7 @@ func FuzzPatch(f *testing.F) {
 	f.Add(http.StatusCreated, "application/json", `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Conflict"}`)
 	f.Add(http.StatusInternalServerError, "application/vnd.kubernetes.protobuf", "k8s\x00")
 	given := &answer{}
-	tick, err := NewTick(&rest.Config{Host: "http://api.example", Transport: given}, "mayfly", "tick")
+	tick, err := NewTick(&rest.Config{Host: "http://api.example", Transport: given, QPS: -1}, "mayfly", "tick")
 	if err != nil {
 		f.Fatal(err)
 	}
