@@ -52,8 +52,7 @@ func clusterFaults(t *testing.T) []fault {
 	all := []fault{
 		{name: "API server away", strike: func(f *faultSite) func() {
 			ok(f.t, f.api.Cut())
-			<-time.After(brokenFor) // how long it lasts
-			return func() { ok(f.t, f.api.Mend()) }
+			return f.afterwards(f.api.Mend)
 		}},
 		{name: "API server slow", met: treated, strike: telling(keep)},
 		{name: "API server breaks off", met: treated, strike: telling(breakOff)},
@@ -75,9 +74,19 @@ func treated(f *faultSite) int64 { return f.api.treated.Load() }
 func telling(what treatment) func(*faultSite) func() {
 	return func(f *faultSite) func() {
 		f.api.treat.Store(&what)
-		<-time.After(brokenFor) // how long it lasts
-		return func() { f.api.treat.Store(nil) }
+		return f.afterwards(func() error { f.api.treat.Store(nil); return nil })
 	}
+}
+
+// afterwards mends the API server when it was broken for its time, whatever else
+// happens: who is told to stop is at work with it still. What it returns waits for that.
+func (f *faultSite) afterwards(mend func() error) (wait func()) {
+	mended := make(chan error, 1)
+	go func() {
+		<-time.After(brokenFor) // how long it lasts
+		mended <- mend()
+	}()
+	return func() { ok(f.t, <-mended) }
 }
 
 // A brokenAPI stands between Mayfly and the API server of a cluster.

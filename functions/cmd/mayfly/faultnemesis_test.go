@@ -147,24 +147,30 @@ func (what fault) times(met []int64, calls []faults.Call) (n int) {
 
 // mixedFaults are two of them at once: while something around Mayfly is broken it
 // dies or hangs itself, or Redis does. The disk has a row of its own, for it alone
-// excuses what else is a mistake.
+// excuses what else is a mistake, and so has the API server, which needs a cluster.
 func mixedFaults(all []fault) []fault {
-	var inside, around, disk []fault
+	var inside, around, disk, api []fault
 	for _, f := range all {
 		switch {
 		case f.leaving, f.lost != "": // one in eight callers leaves in any case, and losses are shown
 		case f.disk:
 			disk = append(disk, f)
+		case f.cluster:
+			api = append(api, f)
 		case f.around:
 			around = append(around, f)
 		default:
 			inside = append(inside, f)
 		}
 	}
-	return []fault{
+	mixed := []fault{
 		both("any of these", fault{events: true}, around, inside),
 		both("disk of the cache full, and any", fault{disk: true}, disk, inside),
 	}
+	if len(api) > 0 {
+		mixed = append(mixed, both("API server broken, and any", fault{cluster: true}, api, inside))
+	}
+	return mixed
 }
 
 // both is one of each at once.
@@ -172,6 +178,7 @@ func both(name string, mixed fault, around, inside []fault) fault {
 	mixed.name, mixed.mixed, mixed.servers, mixed.calm = name, true, 2, 3*time.Second
 	for _, f := range around {
 		mixed.failing = append(mixed.failing, f.failing...)
+		mixed.calm = max(mixed.calm, f.calm)
 	}
 	mixed.strike = func(f *faultSite) (mend func()) {
 		one, other := around[f.random.IntN(len(around))], inside[f.random.IntN(len(inside))]

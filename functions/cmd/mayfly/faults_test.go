@@ -33,9 +33,9 @@ const (
 // must agree.
 func TestFaults(t *testing.T) {
 	seed := faults.Seed(t)
-	all := everyFault()
+	all := slices.Concat(everyFault(), clusterFaults(t))
 	var tallies []faults.Tally
-	for _, fault := range slices.Concat(all, mixedFaults(all), clusterFaults(t)) {
+	for _, fault := range slices.Concat(all, mixedFaults(all)) {
 		t.Run(fault.name, func(t *testing.T) {
 			y := faults.Tally{Fault: fault.name}
 			defer func() {
