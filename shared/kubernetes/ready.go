@@ -73,13 +73,14 @@ func statusOf(k kind, live *unstructured.Unstructured) (standing, error) {
 	if err != nil {
 		return standing{}, fmt.Errorf("understand the status of %s: %w", describe(live), err)
 	}
+	message := cmp.Or(result.Message, "it does not say why")
 	switch result.Status {
 	case status.CurrentStatus:
 		return waitedFor(live), nil
 	case status.FailedStatus:
-		return standing{state: broken, message: result.Message}, nil
+		return standing{state: broken, message: message}, nil
 	}
-	return standing{message: result.Message}, nil
+	return standing{message: message}, nil
 }
 
 // compute is what kstatus says, which panics on some of what it does not expect.
