@@ -122,6 +122,10 @@ func FuzzRouter(f *testing.F) {
 			t.Fatalf("%s is called, and it is handed to %q", c.verb, verb)
 		}
 		if verb == "" {
+			// The router reads no form, so it can't find that one is wrong where nobody is called.
+			if contentType == "application/x-www-form-urlencoded" && answered.Code == http.StatusBadRequest && routed.Code == http.StatusNotFound {
+				return
+			}
 			if routed.Code != answered.Code || !sameJSON(routed.Body.Bytes(), answered.Body.Bytes()) {
 				t.Errorf("it is answered with %d %s, want %d %s", routed.Code, routed.Body, answered.Code, answered.Body)
 			}
@@ -185,8 +189,8 @@ func FuzzRPC(f *testing.F) {
 		code, said := statusOf(t, contentType, res, w.Body.Bytes())
 		switch code { //nolint:exhaustive // All others are the caller's fault, or nobody's.
 		case codes.Internal:
-			// So gRPC calls what is no message, a part of one, or more than one.
-			if !strings.Contains(said, "protocol error: ") && !strings.Contains(said, "extra bytes after end of stream") {
+			// So the protocols call what is no message, a part of one, or more than one.
+			if !regexp.MustCompile(`protocol error: |extra bytes after end of stream|unmarshal end stream message`).MatchString(said) {
 				t.Errorf("%s %q: %s %s", contentType, body, code, said)
 			}
 		case codes.Unknown, codes.DataLoss, codes.Unavailable:
