@@ -31,7 +31,7 @@ func TestRefusals(t *testing.T) {
 		"a namespace of Knative":           {func(o *install.Options) { o.Namespace = "knative-serving" }, []string{`namespace "knative-serving"`}},
 		"a setting nobody knows":           {func(o *install.Options) { o.Settings = map[string]string{"LOGLEVEL": "x"} }, []string{"setting LOGLEVEL", "settings.env"}},
 		"a setting that is no text":        {func(o *install.Options) { o.Settings = map[string]string{"OCI_USERNAME": "\xff"} }, []string{"setting OCI_USERNAME", "text"}},
-		"a setting that ends early":        {func(o *install.Options) { o.Settings = map[string]string{"OCI_USERNAME": "a\x00"} }, []string{"setting OCI_USERNAME", "text"}},
+		"a setting of two lines":           {func(o *install.Options) { o.Settings = map[string]string{"OCI_USERNAME": "a\nb"} }, []string{"setting OCI_USERNAME", "text"}},
 		"a token of a space":               {func(o *install.Options) { o.Token = " " }, []string{"token", "spaces"}},
 		"a password of nobody":             {func(o *install.Options) { o.RegistryPassword = "secret" }, []string{"registry password", "OCI_USERNAME"}},
 		"a token with a line end":          {func(o *install.Options) { o.Token = "secret\n" }, []string{"token", "line ends"}},

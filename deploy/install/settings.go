@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"sigs.k8s.io/kustomize/kyaml/filesys"
@@ -36,8 +37,8 @@ func refused(setting, value string) string {
 		return "settings are named in capitals, as LOG_LEVEL"
 	case slices.Contains([]string{"MAYFLY_KEYS", "MAYFLY_TOKEN", "OCI_PASSWORD", "REDIS_URL"}, setting):
 		return "it is a secret, and settings are none"
-	case !utf8.ValidString(value), strings.Contains(value, "\x00"):
-		return "no environment can have it: it must be text"
+	case !utf8.ValidString(value), strings.ContainsFunc(value, func(r rune) bool { return !unicode.IsGraphic(r) }):
+		return "it must be one line of text"
 	case setting == "WORKERS":
 		if n, err := strconv.Atoi(value); err != nil || n < 1 {
 			return fmt.Sprintf("it is %q and must be at least 1: a pod has memory for so many operations", value)
