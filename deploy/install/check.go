@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -61,6 +62,8 @@ func (o Options) checkImages() error {
 		case reference != "":
 			if _, err := name.ParseReference(reference); err != nil {
 				wrong = append(wrong, fmt.Errorf("image %s: %w", image, err))
+			} else if !utf8.ValidString(reference) { // which that lets pass in the name of the registry
+				wrong = append(wrong, fmt.Errorf("image %s: %q is not text", image, reference))
 			}
 		}
 	}

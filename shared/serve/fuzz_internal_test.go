@@ -2,19 +2,23 @@ package serve
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"reflect"
 	"regexp"
 	"strings"
 	"testing"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
@@ -91,9 +95,10 @@ func request(t *testing.T, method, target string, body io.Reader, header map[str
 // it on as it came to the verb that the API calls, and says what the API says
 // where that calls none.
 func FuzzRouter(f *testing.F) {
+	const form = "application/x-www-form-urlencoded"
 	f.Add(http.MethodPost, "/api/v1/challenge", "{}", "application/json", "")
 	f.Add(http.MethodGet, "/api/v1/challenge/a%2fb%25?x=%", "", "", "")
-	f.Add(http.MethodPost, "/api/v1/instance/c/s", "a=b", "application/x-www-form-urlencoded", http.MethodGet)
+	f.Add(http.MethodPost, "/api/v1/instance/c/s", "a=b", form, http.MethodGet)
 	f.Add(http.MethodPatch, "/api/v1/instance/c/..", "", "", "")
 	f.Add(http.MethodDelete, "/api/v1/instance//s", "", "", "")
 	f.Add(http.MethodGet, "/api/v1/instance?sourceId=%ff", "", "", "")
@@ -118,12 +123,15 @@ func FuzzRouter(f *testing.F) {
 		routed, answered := httptest.NewRecorder(), httptest.NewRecorder()
 		router.ServeHTTP(routed, sent)
 		api.ServeHTTP(answered, request(t, method, target, strings.NewReader(body), header))
+		if method == http.MethodPost && contentType == form && override == "" && (c.verb == "") != (verb == "") {
+			return // grpc-gateway takes such a form for a GET or not, by the order of a map
+		}
 		if c.verb != "" && c.verb != verb {
 			t.Fatalf("%s is called, and it is handed to %q", c.verb, verb)
 		}
 		if verb == "" {
 			// The router reads no form, so it can't find that one is wrong where nobody is called.
-			if contentType == "application/x-www-form-urlencoded" && answered.Code == http.StatusBadRequest && routed.Code == http.StatusNotFound {
+			if _, err := url.ParseQuery(body); err != nil && contentType == form && routed.Code >= http.StatusBadRequest {
 				return
 			}
 			if routed.Code != answered.Code || !sameJSON(routed.Body.Bytes(), answered.Body.Bytes()) {
@@ -149,7 +157,8 @@ func sameJSON(a, b []byte) bool {
 }
 
 // FuzzRPC sends anything as the body of an RPC, in each protocol. The verb gets
-// what was sent, or the caller is told in its protocol that it is at fault.
+// what was sent, as it is read here once more, or the caller is told in its
+// protocol that it is at fault.
 func FuzzRPC(f *testing.F) {
 	types := []string{
 		"application/grpc", "application/grpc+json", "application/grpc-web", "application/grpc-web+proto", "application/grpc-web-text",
@@ -201,11 +210,62 @@ func FuzzRPC(f *testing.F) {
 			}
 		}
 		if c.got != nil {
-			if _, err := proto.Marshal(c.got); err != nil {
-				t.Errorf("the verb got what can't be sent: %v", err)
+			if want := c.got.ProtoReflect().New().Interface(); !decode(contentType, encoding, body, want) || !proto.Equal(c.got, want) {
+				t.Errorf("%s %q: %s got %v, want %v", contentType, body, c.verb, c.got, want)
 			}
 		}
 	})
+}
+
+// decode reads what a client has sent as the body of an RPC: the first message,
+// if it is one.
+func decode(contentType, encoding string, body []byte, into proto.Message) bool {
+	if strings.HasPrefix(contentType, "application/grpc-web-text") {
+		text, err := base64.StdEncoding.AppendDecode(nil, body)
+		if err != nil {
+			return false
+		}
+		body = text
+	}
+	packed := encoding == "gzip"
+	if strings.HasPrefix(contentType, "application/grpc") || strings.HasPrefix(contentType, "application/connect") {
+		flags, content, _, ok := frame(body)
+		if !ok {
+			return false
+		}
+		packed, body = packed && flags == 1, content
+	}
+	body, ok := plain(packed, body)
+	switch {
+	case !ok:
+		return false
+	case strings.HasSuffix(contentType, "json"):
+		return len(body) == 0 || protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(body, into) == nil
+	}
+	return proto.Unmarshal(body, into) == nil
+}
+
+// frame reads the first of a body's messages, as gRPC and Connect frame them.
+func frame(body []byte) (flags byte, content, rest []byte, ok bool) {
+	const header = 5
+	if len(body) < header || uint64(len(body)-header) < uint64(binary.BigEndian.Uint32(body[1:])) {
+		return 0, nil, nil, false
+	}
+	end := header + int(binary.BigEndian.Uint32(body[1:]))
+	return body[0], body[header:end], body[end:], true
+}
+
+// plain unpacks what is packed. Nothing is nothing in any case.
+func plain(packed bool, content []byte) ([]byte, bool) {
+	if !packed || len(content) == 0 {
+		return content, true
+	}
+	reader, err := gzip.NewReader(bytes.NewReader(content))
+	if err != nil {
+		return nil, false
+	}
+	content, err = io.ReadAll(reader)
+	return content, err == nil
 }
 
 // statusOf reads the code of an answer from where its protocol has it.
@@ -230,10 +290,17 @@ func statusOf(t *testing.T, contentType string, res *http.Response, body []byte)
 			text, said = res.Header.Get("Grpc-Status"), res.Header.Get("Grpc-Message")
 		}
 	case strings.HasPrefix(contentType, "application/connect"):
-		_, last, _ := bytes.Cut(body, []byte("{\""))
-		if name := regexp.MustCompile(`"code":"([a-z_]+)"`).FindSubmatch(append([]byte(`{"`), last...)); name != nil {
+		var last []byte
+		for ok := true; ok; {
+			var flags byte
+			var content []byte
+			if flags, content, body, ok = frame(body); ok {
+				last, _ = plain(flags&1 != 0, content)
+			}
+		}
+		if name := regexp.MustCompile(`"code":"([a-z_]+)"`).FindSubmatch(last); name != nil {
 			text = `"` + strings.ToUpper(string(name[1])) + `"`
-			said = string(body)
+			said = string(last)
 		}
 	}
 	if err := code.UnmarshalJSON([]byte(text)); err != nil {
