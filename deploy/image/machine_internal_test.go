@@ -6,7 +6,7 @@ import (
 )
 
 // FuzzParseLibraries reads anything as the output of ldd. Every library is one
-// that a line of it names, and every such line names one.
+// that a line of it names, and no line names two.
 func FuzzParseLibraries(f *testing.F) {
 	f.Add("\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/libc.so.6 (0x00007f11)\n\t/lib64/ld-linux-x86-64.so.2 (0x00007f22)\n")
 	f.Add("\tnot a dynamic executable\n")
